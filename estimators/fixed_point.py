@@ -74,6 +74,7 @@ class FixedPointAdjoint(CheckedOptions, ImplicitEstimator):
     )
     computes = "approximate"
     consistent_for = ("lasso",)
+    approaches = {"implicit": {"terms": 1000}}
 
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor

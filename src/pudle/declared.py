@@ -19,8 +19,7 @@ def changed(thing: T, **values: object) -> T:
     """Return a copy of an object with other values; those that are no fields become attributes, as
     the seed of a class without options does.
     """
-    known = {field.name for field in fields(cast(Any, thing))} if is_dataclass(thing) else set()
-    if known >= values.keys():
+    if is_dataclass(thing) and {field.name for field in fields(thing)} >= values.keys():
         copied: T = replace(cast(Any, thing), **values)
         return copied
     copied = copy.copy(thing)

@@ -19,7 +19,9 @@ from .algorithms import State as State
 from .algorithms.requirements import DIFFERENTIABLE_LAYERS, Need, check_needs
 from .algorithms.unrolling import (
     check_depths,
+    differentiable,
     direct_gradients,
+    gradients,
     losses_at,
     segment_of,
     unrolled_gradients,
@@ -41,6 +43,14 @@ CLAIMS = {
     "stochastic": "a random vector whose mean is one of the above",
     "approximate": "an approximation of one of the above, whose distance from them is measured",
     "heuristic": "a descent direction from the literature that is the gradient of no loss",
+}
+
+#: The gradients that an approximation may tend to; `GradientEstimator.approaches` names some.
+TARGETS = {
+    "exact": "the gradient at the minimizer or the fixed point",
+    "unrolled": CLAIMS["unrolled"],
+    "implicit": CLAIMS["implicit"],
+    "direct": CLAIMS["direct"],
 }
 
 #: What an estimator needs by its claim, unless it declares `needs` of its own.
@@ -104,6 +114,9 @@ class GradientEstimator(ABC):
         The claim, one of the keys of `CLAIMS`; `pudle check` tests it.
     consistent_for : tuple of str or None
         The losses for which the error vanishes with depth; None means all.
+    approaches : mapping
+        What an approximate estimator tends to, one of the keys of `TARGETS`, with the options at
+        which it is that gradient up to 1e-6: ``{"implicit": {"terms": 1000}}``.
     needs : tuple of Need
         What it needs of a problem and an algorithm, from `pudle.algorithms.requirements`; by
         default what its claim needs. A call without is refused before the estimator sees it.
@@ -116,6 +129,7 @@ class GradientEstimator(ABC):
     references: ClassVar[tuple[str, ...]] = ()
     computes: ClassVar[str]
     consistent_for: ClassVar[tuple[str, ...] | None] = None
+    approaches: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     instead: ClassVar[str] = "backprop"
 
     @property
@@ -159,6 +173,30 @@ class GradientEstimator(ABC):
         """
         for depth in depths:
             yield self.estimate(problem, algorithm, depth)
+
+    @torch.enable_grad()
+    def layer_vector_jacobian_product(
+        self, problem: Problem, algorithm: Algorithm, codes: Tensor, vector: Tensor, layer: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        r"""Return :math:`(\partial_\theta \Phi)^\top v` and :math:`(\partial_z \Phi)^\top v` of one
+        layer :math:`\Phi(z, \theta)`, without a graph.
+
+        Parameters
+        ----------
+        codes : Tensor
+            The codes z that enter the layer.
+        vector : Tensor
+            v, shape of the codes.
+        layer : int
+            How many layers were run before, which a decaying threshold depends on.
+        """
+        step = algorithm.step_size(problem)
+        live, theta = differentiable(problem)
+        leaf = codes.detach().requires_grad_()
+        image = algorithm.plain_layer(live, leaf, step, layer)
+        # A layer need not depend on theta where all codes are thresholded.
+        by_theta, by_codes = gradients(image, (theta, leaf), vector.detach())
+        return by_theta, by_codes
 
     def fingerprint(self) -> str:
         """Return what results depend on besides the source code, such as the version of a library.

@@ -74,13 +74,13 @@ def test_every_planted_defect_is_caught(check, name):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_choice_of_the_list_is_drawn(name):
     drawn = " ".join(f"{specimen}," for specimen in DRAWN)
-    assert [each for each in OPTIONS[name] if f" {name}={each}," not in drawn] == []
+    assert [value for value in OPTIONS[name] if f" {name}={value}," not in drawn] == []
 
 
 def test_options_are_drawn_in_pairs():
     """A mistake often needs two options, such as a restart and images."""
     met = defaultdict(set)
-    for specimen in (each for each in DRAWN if hasattr(each.original, "penalty")):
+    for specimen in (specimen for specimen in DRAWN if hasattr(specimen.original, "penalty")):
         algorithm = specimen.originals[1]
         rule, step, warm = algorithm.thresholding, algorithm.step, algorithm.initial
         for option in (("step", step is None), ("start", warm is None)):
@@ -98,9 +98,9 @@ def checked(estimator, check="claim", *specimen):
     return conformance.CHECKS[check](subject)
 
 
-def printed_result(records):
+def printed_result(records, **options):
     descriptions = {record.check: "planted" for record in records}
-    return check_command.print_result("planted", descriptions, records)
+    return check_command.print_result("planted", descriptions, records, **options)
 
 
 def test_exceptions_are_failures_refusals_or_passed_on():
@@ -123,12 +123,12 @@ def test_exceptions_are_failures_refusals_or_passed_on():
 def test_distances_of_an_approximation_are_reported_and_printed(capsys):
     """The damping leaves a fifth of the way from the window's derivative to the direct part."""
 
-    def damped(*given):
+    def damped(*arguments):
         window, direct = (
-            pudle.make_estimator(spec).estimate(*given).gradient
+            pudle.make_estimator(spec).estimate(*arguments).gradient
             for spec in ("truncated(window=5)", "alternating")
         )
-        result = pudle.make_estimator("phantom").estimate(*given)
+        result = pudle.make_estimator("phantom").estimate(*arguments)
         return dataclasses.replace(result, gradient=0.8 * window + 0.2 * direct)
 
     form = in_numpy.form_of(named("square", "reconstruction"))
@@ -137,14 +137,76 @@ def test_distances_of_an_approximation_are_reported_and_printed(capsys):
     assert record.status == "passed"
     exact = pudle.reference(form.problem).gradient.numpy()
     for target, depth, error in record.distances:
-        mine = 0.8 * form.unrolled(depth, 5) + 0.2 * form.unrolled(depth, 0)
+        gradient = 0.8 * form.unrolled(depth, 5) + 0.2 * form.unrolled(depth, 0)
         expected = exact if target == "exact" else getattr(form, target)(depth)
-        distance = np.linalg.norm(mine - expected) / np.linalg.norm(expected)
+        distance = np.linalg.norm(gradient - expected) / np.linalg.norm(expected)
         assert error == pytest.approx(distance, rel=1e-6, abs=1e-11)
-    printed_result([record])
+    printed_result([record], verbose=True)
     printed = capsys.readouterr().out
     for target, depth, error in record.distances:
         assert f"depth {depth}: relative distance {error:.2g} from the {target}" in printed
+    # Without the option there is one line for each gradient.
+    printed_result([record])
+    printed = capsys.readouterr().out
+    deepest = max(depth for _, depth, _ in record.distances)
+    assert printed.count("relative distance") == 3
+    for target, depth, error in record.distances:
+        if depth == deepest:
+            line = (
+                f"relative distance from the {target} gradient at depth {depth}: median {error:.2g}"
+            )
+            assert line in printed
+
+
+def test_failures_are_printed_first_and_all_of_them_on_request(capsys):
+    passed = [CheckRecord("claim", f"passed {number}", "passed") for number in range(9)]
+    failed = [
+        CheckRecord("claim", f"failed {number}", "failed", reason=f"reason {number}")
+        for number in range(9)
+    ]
+    refused = [CheckRecord("samples", "refused", "refused", reason="a reason to refuse it")]
+    printed_result([*passed, *refused, *failed])
+    lines = capsys.readouterr().out.splitlines()
+    kinds = [line.partition(":")[0] for line in lines]
+    assert kinds == ["planted", *["failed"] * 4, "refused", "claim", "samples", "planted"]
+    assert lines[4].endswith("(5 more like it)")
+    printed_result([*passed, *refused, *failed], verbose=True)
+    assert capsys.readouterr().out.count("\nfailed: ") == 9
+
+
+def test_what_is_not_tested_of_an_approximation_is_said(check, monkeypatch):
+    """In one line, unless it names the gradient that it tends to."""
+    monkeypatch.setattr(check_command, "Pool", InThisProcess)
+    says = "nothing beyond shape, dtype, determinism, the direct part and an angle below 90 degrees"
+    for name, is_said in (("phantom", True), ("fixed_point(terms=3)", False), ("backprop", False)):
+        code, out, _ = check(name, "--quick", "-k", "description")
+        assert code == 0 and (says in out) == is_said
+
+
+UNDECORATED = """
+import pudle
+
+class Mine(pudle.GradientEstimator):
+    name = "mine"
+    computes = "unrolled"
+    OPTION
+    def estimate(self, problem, algorithm, depth):
+        return pudle.make_estimator("backprop").estimate(problem, algorithm, depth)
+"""
+
+
+def test_a_file_without_options_needs_no_dataclass(check, monkeypatch):
+    """It ended in `replace() should be called on dataclass instances`."""
+    monkeypatch.setattr(check_command, "Pool", InThisProcess)
+    code, out, _ = check(
+        "mine.py", "--quick", "-k", "sparse and lasso", mine=UNDECORATED.replace("OPTION", "")
+    )
+    assert code == 0 and "failed" not in out, out
+    # An option would be lost.
+    lost = UNDECORATED.replace("OPTION", "window: int = 3")
+    code, _, err = check("lost.py", "--quick", lost=lost)
+    assert code == 2 and err.count("\n") == 1
+    assert "Mine has the option window and is no dataclass: write @dataclass(frozen=True)" in err
 
 
 def test_errors_of_one_line_are_one_line(capsys):
@@ -164,10 +226,10 @@ def test_errors_of_one_line_are_one_line(capsys):
 def newton(problem, algorithm, depth):
     """Differentiate implicitly after a Newton step, which solves a problem without a penalty."""
     codes = algorithm.run(problem, depth).codes
-    better = codes - problem.solve_active(codes, problem.stationarity(codes))[0]
-    direct, right = direct_gradients(problem, better)
-    solution, _ = problem.solve_active(better, right)
-    return pudle.Estimate(direct + through_minimizer(problem, better, solution), codes.detach())
+    refined = codes - problem.solve_active(codes, problem.stationarity(codes))[0]
+    direct, right = direct_gradients(problem, refined)
+    solution, _ = problem.solve_active(refined, right)
+    return pudle.Estimate(direct + through_minimizer(problem, refined, solution), codes.detach())
 
 
 def of_next_layer(problem, algorithm, depth):
@@ -202,23 +264,23 @@ def test_right_estimators_in_unusual_styles_pass(name):
 
 @pytest.mark.parametrize("unit", [1.0, 2.0**-52])
 def test_mistakes_have_the_same_name_in_all_units(unit):
-    expected, other = unit * np.arange(1.0, 7), unit * np.arange(7.0, 1, -1)
-    mistakes = [("nothing", 0 * expected), ("the other", other)]
-    for mine, name in (
-        (other, "the other"),
+    expected, another = unit * np.arange(1.0, 7), unit * np.arange(7.0, 1, -1)
+    mistakes = [("nothing", 0 * expected), ("the other", another)]
+    for array, name in (
+        (another, "the other"),
         (0 * expected, "nothing"),
         (3 * expected, "3 times that"),
     ):
-        assert explain(mine, expected, "it", mistakes).startswith(name)
+        assert explain(array, expected, "it", mistakes).startswith(name)
     assert explain(0 * expected, expected, "it") == "zero, instead of it"
-    assert "nothing" not in explain(other[::-1] * [1, 1, 1, 1, 1, 2], expected, "it", mistakes)
+    assert "nothing" not in explain(another[::-1] * [1, 1, 1, 1, 1, 2], expected, "it", mistakes)
 
 
 def test_what_draws_that_failed_have_in_common_is_told(capsys):
     """Of options that most of those that passed have as well, nothing is told."""
     drawn = [("failed", "a, b=1, c=2"), ("failed", "z, b=1, c=2"), ("refused", "b=1")]
     drawn += [("passed", "a, b=0, c=2"), ("passed", "z, b=0, c=2")]
-    records = [CheckRecord("claim", "", status, drawn=told) for status, told in drawn]
+    records = [CheckRecord("claim", "", status, drawn=options) for status, options in drawn]
     printed_result(records)
     assert "all draws that failed have in common: b=1\n" in capsys.readouterr().out
     printed_result(records[1:])
@@ -282,10 +344,12 @@ def test_the_draws_vary_every_field_of_every_problem_algorithm_and_rule():
         for owner in (problem, algorithm, algorithm.thresholding):
             for field in dataclasses.fields(owner):
                 value = getattr(owner, field.name)
-                shown = value.flatten()[0].item() if isinstance(value, torch.Tensor) else value
-                values.setdefault((type(owner).__name__, field.name), set()).add(str(shown))
+                value_shown = (
+                    value.flatten()[0].item() if isinstance(value, torch.Tensor) else value
+                )
+                values.setdefault((type(owner).__name__, field.name), set()).add(str(value_shown))
     modules = (pudle.problems, pudle.algorithms, thresholding)
-    classes = [each for module in modules for each in vars(module).values()]
+    classes = [entry for module in modules for entry in vars(module).values()]
     bases = (pudle.Problem, pudle.algorithms.Algorithm, thresholding.Thresholding)
     expected = {
         (cls.__name__, field.name)
@@ -301,8 +365,8 @@ def test_the_draws_vary_every_field_of_every_problem_algorithm_and_rule():
     fixed.add(("FixedPoint", "solution"))
     fixed |= {(name, "thresholding") for name in ("Accelerated", "GradientDescent")}
     # No estimator sees what codes are compared with.
-    values |= dict.fromkeys((each for each in expected if "generating" in each[1]), "12")
-    assert {each for each in expected if len(values.get(each, ())) < 2} == fixed
+    values |= dict.fromkeys((entry for entry in expected if "generating" in entry[1]), "12")
+    assert {entry for entry in expected if len(values.get(entry, ())) < 2} == fixed
 
 
 # --- the command
@@ -358,8 +422,8 @@ def test_a_sound_file_passes_and_a_defect_is_printed_with_number_and_reason(
     monkeypatch.setattr(check_command, "Pool", InThisProcess)
     wrong = ESTIMATOR.replace("Estimate(gradient,", "Estimate(-gradient,")
     code, out, err = check("mine.py:Mine(window=3)", "wrong.py", mine=ESTIMATOR, wrong=wrong)
-    begun = r"checking (mine.py:Mine\(window=3\)|wrong.py:Mine): \d+ steps, about \d+ s, .*"
-    assert code == 1 and all(re.fullmatch(begun, line) for line in err.splitlines())
+    announcement = r"checking (mine.py:Mine\(window=3\)|wrong.py:Mine): \d+ steps, about \d+ s, .*"
+    assert code == 1 and all(re.fullmatch(announcement, line) for line in err.splitlines())
     (sound,) = [line for line in out.splitlines() if line.startswith("mine.py:Mine(window=3): ")]
     assert "passed" in sound and "failed" not in sound
     line, *_ = [line for line in out.splitlines() if "negated" in line]

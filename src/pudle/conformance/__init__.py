@@ -15,6 +15,6 @@ def __getattr__(name: str) -> Any:
     # On first use, because the help and wrong usage of `pudle check` need not wait for torch.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import checks, claims, contract  # noqa: F401  # they register their checks
+    from . import approximations, checks, claims, contract  # noqa: F401  # they register their checks
 
     return getattr(checks, name)

@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple
 
 import click
@@ -47,13 +48,14 @@ class CheckStep(NamedTuple):
 
 class CheckPlan(NamedTuple):
     """The checks of an estimator: its spec, the key under which failures are remembered, what each
-    check asks, and the steps.
+    check asks, the steps, and what the checks leave open, if they leave much.
     """
 
     title: str
     key: str
     descriptions: dict[str, str]
     steps: list[CheckStep]
+    remark: str = ""
 
 
 @click.command("check")
@@ -81,12 +83,18 @@ class CheckPlan(NamedTuple):
     metavar="SECONDS",
     help="Time that one estimate may take.",
 )
+@click.option(
+    "--verbose",
+    is_flag=True,
+    help="List all distances of an approximation, and all failures and refusals.",
+)
 def check_command(
     targets: tuple[str, ...],
     quick: bool,
     expression: str,
     last_failed: bool,
     timeout: float,
+    verbose: bool,
 ) -> None:
     """Check that an estimator does what it claims, in two to five minutes, or seconds with --quick.
 
@@ -121,7 +129,7 @@ def check_command(
             elif len(records) >= len(plan.steps):
                 keys.append(f"{checked.QUICKLY}{plan.key}" if quick else plan.key)
             _remember(keys, records)
-            print_result(plan.title, plan.descriptions, records)
+            print_result(plan.title, plan.descriptions, records, plan.remark, verbose)
             failed |= target_failed
     if failed:
         click.get_current_context().exit(FAILED)
@@ -234,7 +242,24 @@ def _plan(target: str, quick: bool) -> CheckPlan:
         for index, subject in enumerate(check.subjects(estimator, quick=quick))
     ]
     descriptions = {check.name: check.description for check in checks}
-    return CheckPlan(names.text(estimator), checked.key_of(estimator), descriptions, steps)
+    return CheckPlan(
+        names.text(estimator),
+        checked.key_of(estimator),
+        descriptions,
+        steps,
+        _remark(estimator),
+    )
+
+
+def _remark(estimator: GradientEstimator) -> str:
+    """Say what was not tested of an approximation that names no gradient that it tends to."""
+    if getattr(estimator, "computes", "") != "approximate" or estimator.approaches:
+        return ""
+    return (
+        "nothing beyond shape, dtype, determinism, the direct part and an angle below 90 degrees is"
+        " tested of an approximation: say which gradient it tends to with which options, as in"
+        ' approaches = {"implicit": {"terms": 1000}}'
+    )
 
 
 def _check(target: str, name: str, index: int, quick: bool) -> CheckRecord:
@@ -244,11 +269,20 @@ def _check(target: str, name: str, index: int, quick: bool) -> CheckRecord:
     return record
 
 
-def print_result(title: str, descriptions: dict[str, str], records: list[CheckRecord]) -> None:
-    """Print the records of one estimator: a line for each check, then distances, failures and
-    refusals.
+def print_result(
+    title: str,
+    descriptions: dict[str, str],
+    records: list[CheckRecord],
+    remark: str = "",
+    verbose: bool = False,
+) -> None:
+    """Print the records of one estimator: failures and refusals first, then a line for each check,
+    the distances of an approximation, and the counts.
     """
-    lines = [title]
+    lines = [title, *_failure_lines(records, "failed", verbose)]
+    if shared_options := options_of_failures(records):
+        lines.append(f"all draws that failed have in common: {', '.join(shared_options)}")
+    lines += _failure_lines(records, "refused", verbose)
     for name, description in descriptions.items():
         records_of_check = [record for record in records if record.check == name]
         if records_of_check:
@@ -258,28 +292,46 @@ def print_result(title: str, descriptions: dict[str, str], records: list[CheckRe
             )
             counts = _count_statuses(records_of_check)
             lines.append(f"{name}: {counts}{_numbers(worst)}: {description}")
-    for record in records:
-        lines += [
-            f"{record.specimen}, depth {depth}: relative distance {error:.2g} from the {target}"
-            " gradient"
-            for target, depth, error in record.distances
-        ]
-    lines += _failure_lines(records)
-    if shared_options := options_of_failures(records):
-        lines.append(f"all draws that failed have in common: {', '.join(shared_options)}")
+    lines += _distance_lines(records, verbose)
+    if remark:
+        lines.append(remark)
     echo("\n".join([*lines, f"{title}: {_count_statuses(records)}"]))
 
 
-def _failure_lines(records: list[CheckRecord]) -> Iterator[str]:
-    """Yield lines on failures and refusals: one for all errors from one line of code, one for all
+def _distance_lines(records: list[CheckRecord], verbose: bool) -> Iterator[str]:
+    """Yield a line on the distances from each gradient, or one on each distance."""
+    if verbose:
+        for record in records:
+            for target, depth, error in record.distances:
+                yield (
+                    f"{record.specimen}, depth {depth}: relative distance {error:.2g} from the"
+                    f" {target} gradient"
+                )
+        return
+    distances = [distance for record in records for distance in record.distances]
+    deepest = max((distance.depth for distance in distances), default=0)
+    errors: dict[str, list[float]] = {}
+    for target, depth, error in distances:
+        if depth == deepest:
+            errors.setdefault(target, []).append(error)
+    for target, numbers in errors.items():
+        yield (
+            f"relative distance from the {target} gradient at depth {deepest}: median"
+            f" {median(numbers):.2g}, largest {max(numbers):.2g} of"
+            f" {count(len(numbers), 'problem')}; --verbose lists all"
+        )
+
+
+def _failure_lines(records: list[CheckRecord], status: str, verbose: bool) -> Iterator[str]:
+    """Yield lines on failures or on refusals: one for all errors from one line of code, one for all
     refusals with one reason, and at most `FEW` for each check that failed otherwise.
     """
     groups: dict[str, list[CheckRecord]] = {}
     for record in records:
-        if record.status != "passed":
+        if record.status == status:
             groups.setdefault(_cause(record) or record.check, []).append(record)
     for group in groups.values():
-        printed = group[:1] if _cause(group[0]) else group[:FEW]
+        printed = group if verbose else group[:1] if _cause(group[0]) else group[:FEW]
         for number, record in enumerate(printed, 1):
             line = f"{record.status}: {record.title}{_numbers(record)}: {record.reason}"
             if number == len(printed) < len(group):

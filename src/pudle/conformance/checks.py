@@ -240,6 +240,11 @@ def _record_error(record: CheckRecord, error: BaseException, subject: Subject) -
         advice = "raise UnsupportedProblem, saying what is missing, if this is not treated"
         if "does not require grad" in reason:
             advice = "differentiate within torch.enable_grad(): callers may turn it off"
+        if "not have been used in the graph" in reason:
+            advice = (
+                "pass allow_unused=True, materialize_grads=True to torch.autograd.grad, or take"
+                " self.layer_vector_jacobian_product"
+            )
         place = type(error).__name__ + _place(error, subject.estimator)
         return record._replace(reason=f"raised {place}: {says}; {advice}", place=place)
     if "\n" in reason or len(reason.split()) < 5:

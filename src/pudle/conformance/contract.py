@@ -44,8 +44,8 @@ DENSE = specimens("sparse coding")
 
 @register(DENSE[:1])
 def check_description(subject: Subject) -> None:
-    """It is a frozen dataclass with a name, a claim, losses that it is consistent for, and a spec
-    that makes it again.
+    """It has a name, a claim, losses that it is consistent for, and a spec that makes it again;
+    with options it is a frozen dataclass.
     """
     estimator, cls = subject.estimator, type(subject.estimator)
     losses = sorted({specimen.loss for specimen in GRID})
@@ -61,13 +61,16 @@ def check_description(subject: Subject) -> None:
     # A single string is a sequence of letters, so it is refused explicitly.
     require(isinstance(consistent, tuple), f"consistent_for is {consistent!r}: give a tuple")
     require({*consistent} <= {*losses}, f"consistent_for={consistent}: known losses are {losses}")
+    parameters = getattr(cls, "__dataclass_params__", None)
     require(
-        getattr(getattr(cls, "__dataclass_params__", None), "frozen", False),
+        parameters is None or parameters.frozen,
         f"{name} is not frozen: decorate its class with @dataclass(frozen=True)",
     )
+    # Without options a class need be no dataclass; one that has some is refused here.
     spec = names.text(estimator)
+    rebuilt = names.build(spec, cls)
     require(
-        names.build(spec, cls) == estimator,
+        vars(rebuilt) == vars(estimator) if parameters is None else rebuilt == estimator,
         f"the spec {spec!r} makes another estimator: keep all options in fields",
     )
 

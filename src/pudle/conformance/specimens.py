@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_map_only
 from .. import names
 from ..algorithms import ActiveSet, Algorithm, CoordinateDescent, Fista, Ista, Iteration
 from ..algorithms.thresholding import Decaying, Hard, Soft, Thresholding
+from ..declared import changed as changed
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..names import entries, make_algorithm, make_dataset
 from ..problems import FixedPoint, Problem, StronglyConvex
@@ -92,12 +93,6 @@ def tensors_of(owner: Problem | Algorithm) -> dict[str, Tensor]:
     for parts in vars(owner).values():
         values |= parts if isinstance(parts, dict) else {}
     return {name: tensor for name, tensor in values.items() if isinstance(tensor, Tensor)}
-
-
-def changed(owner: T, **values: object) -> T:
-    """Return a problem, an algorithm or an estimator with other fields."""
-    copy: T = replace(cast(Any, owner), **values)
-    return copy
 
 
 def in_units(owner: T, ratio: float, rows: list[int] | slice = slice(None)) -> T:

@@ -103,11 +103,21 @@ class Truth:
         return array(gradients(self.outer.with_theta(theta).outer_loss(codes), (theta,))[0])
 
     @cache  # noqa: B019
-    @torch.enable_grad()
     def implicit(self, depth: int, *, ahead: bool = False) -> Implicit:
         """Return the gradient of the implicit function theorem at the codes of a depth, from
         minimum-norm solves on their active sets, or on those of the plain layer `ahead` of them.
         """
+        return self._implicit(depth, ahead, alternating=False)
+
+    @cache  # noqa: B019
+    def alternating(self, depth: int, *, ahead: bool = False) -> Array:
+        """Return what becomes of the implicit gradient if the terms of its Neumann series have
+        alternating signs: the system is I + J in place of I - J, J the Jacobian of a layer.
+        """
+        return self._implicit(depth, ahead, alternating=True).gradient
+
+    @torch.enable_grad()
+    def _implicit(self, depth: int, ahead: bool, alternating: bool) -> Implicit:
         problem, codes = self.problem, self.state(depth).codes
         theta, leaf = problem.theta.detach().requires_grad_(), codes.clone().requires_grad_()
         live, last = problem.with_theta(theta), codes
@@ -117,7 +127,9 @@ class Truth:
             # Signs that the codes do not have yet.
             slope = slope + live.penalty * (problem.piece(last) - problem.piece(codes))
         (right,) = gradients(loss, (leaf,), keep_graph=True)
-        solution, condition = self._solve(slope, leaf, problem.active(last), right)
+        # I - J is the step times the derivative of the slope, and so I + J is 2 I less that.
+        system = 2 / self.step * leaf - slope if alternating else slope
+        solution, condition = self._solve(system, leaf, problem.active(last), right)
         (gradient,) = gradients(loss - (slope * solution).sum(), (theta,))
         return Implicit(array(gradient), condition)
 

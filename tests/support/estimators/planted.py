@@ -12,11 +12,12 @@ import torch
 
 import pudle
 from pudle import Estimate, GradientEstimator, SparseCoding, UnsupportedProblem
-from pudle.algorithms.unrolling import gradients
+from pudle.algorithms.unrolling import differentiable, direct_gradients, gradients
 from pudle.estimator import through_minimizer
 from pudle.estimators.alternating import Alternating
 from pudle.estimators.analytic import Analytic
 from pudle.estimators.backprop import Backprop
+from pudle.estimators.fixed_point import FixedPointAdjoint
 from pudle.estimators.phantom import Phantom
 from pudle.estimators.polished import Polished
 from pudle.estimators.spsa import Spsa
@@ -147,6 +148,67 @@ def windowed(function, base=WINDOW, **parts):
     return wrong(base, estimate=estimate, **parts)
 
 
+def neumann(weight, **parts):
+    """Make a Neumann estimator whose k-th term has the weight `weight(k)`, and which says that it
+    tends to the implicit gradient.
+    """
+
+    def through_codes(self, problem, algorithm, state, code_gradient):
+        step, state_before = algorithm.step_size(problem), max(state.iteration - 1, 0)
+        with torch.enable_grad():
+            live, theta = differentiable(problem)
+            leaf = state.codes.detach().requires_grad_()
+            image = algorithm.plain_layer(live, leaf, step, state_before)
+        term, total = code_gradient, weight(0) * code_gradient
+        for k in range(1, self.terms):
+            (term,) = gradients(image, (leaf,), term, keep_graph=True)
+            total = total + weight(k) * term
+        return gradients(image, (theta,), total)[0], {}
+
+    return wrong(
+        FixedPointAdjoint(terms=3),
+        through_codes=through_codes,
+        **{"approaches": {"implicit": {"terms": 1000}}, **parts},
+    )
+
+
+def without_direct_part(base):
+    """Make an estimator that forgets the direct part of the gradient."""
+
+    def estimate(self, problem, algorithm, depth):
+        # Options that a check changes are those of the base.
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        result = type(base)(**options).estimate(problem, algorithm, depth)
+        direct, _ = direct_gradients(problem, result.codes)
+        return replace(result, gradient=result.gradient - direct)
+
+    return wrong(base, estimate=estimate)
+
+
+class ReducedStep(GradientEstimator):
+    """A heuristic: half of the direct part; no dataclass, for it has no options."""
+
+    name = "reduced_step"
+    computes = "heuristic"
+    consistent_for = ()
+
+    def estimate(self, problem, algorithm, depth):
+        result = Alternating().estimate(problem, algorithm, depth)
+        return Estimate(result.gradient / 2, result.codes)
+
+
+class OwnDepth(GradientEstimator):
+    """Backpropagation with an option that is lost, because this is no dataclass."""
+
+    factor: float = 1.0
+
+    name = "own_depth"
+    computes = "unrolled"
+
+    def estimate(self, problem, algorithm, depth):
+        return Backprop().estimate(problem, algorithm, depth)
+
+
 # --- defects of several lines
 
 
@@ -211,6 +273,7 @@ def kept_by_problem(problem, algorithm, depth):
 PROCESSES = """
 from dataclasses import dataclass, replace
 from pudle.estimators.backprop import Backprop
+from pudle.estimators.fixed_point import FixedPointAdjoint
 
 @dataclass(frozen=True)
 class Planted(Backprop):
@@ -419,14 +482,41 @@ DEFECTS = {
             )
         ),
     },
+    "approach": {
+        "halved terms": neumann(lambda k: 0.5),
+        "alternating signs": neumann(lambda k: (-1.0) ** k),
+        "a term that is too large": neumann(lambda k: 1.0 + (k == 2)),
+        "too few terms": neumann(lambda k: 1.0, approaches={"implicit": {"terms": 9}}),
+        "another gradient": neumann(lambda k: 1.0, approaches={"direct": {"terms": 1000}}),
+        "an unknown gradient": neumann(lambda k: 1.0, approaches={"best": {"terms": 1000}}),
+        "an unknown option": neumann(lambda k: 1.0, approaches={"implicit": {"steps": 1000}}),
+        "an exact claim": wrong(approaches={"implicit": {"terms": 1000}}),
+    },
+    "direct_part": {
+        "forgotten": without_direct_part(FixedPointAdjoint(terms=3)),
+        "halved": spoiled(
+            lambda g, p, t: g - 0.5 * direct_gradients(p, pudle.Ista().run(p, t).codes)[0],
+            FixedPointAdjoint(terms=3),
+        ),
+    },
     "description": {
         "not frozen": Thawed(),
+        "options that are lost": OwnDepth(),
         "unknown claim": wrong(computes="exact"),
         "no name": wrong(name="my method"),
     },
 }
 #: Words that the reasons must contain, where a mistake is named.
 EXPLAINED = {
+    "halved terms": "half of the path through the codes",
+    "alternating signs": "a series with alternating signs",
+    "another gradient": "instead of the direct gradient",
+    "an unknown gradient": "name one of exact, unrolled, implicit, direct",
+    "an unknown option": "give values of its fields",
+    "an exact claim": "only what is approximate tends to another gradient",
+    "forgotten": "the direct part of the gradient is forgotten",
+    "halved": "half of the direct part",
+    "options that are lost": "has the option factor and is no dataclass",
     "crash": "raised IndexError",
     "of inference mode": "inference_mode keeps no graph",
     "views of memory": "raised RuntimeError",

@@ -1,0 +1,168 @@
+"""Checks of approximations: what they tend to with the options in `approaches`, and that they have
+the direct part of the gradient.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from ..auditing.distances import Array, norm
+from ..estimator import TARGETS, GradientEstimator
+from ..problems import Problem, StronglyConvex
+from ..streams import generator
+from .brought import own_loss
+from .checks import CheckFailure, Measurements, Subject, compare, gradient_of, register, require
+from .claims import DEEP, FALLING, SETTLED, VANISHED, Right, mistakes_of, nearest, size_of
+from .explanations import QUOTIENT
+from .records import Measurement
+from .specimens import SHALLOW, changed, specimens
+from .truth import REGULAR, array
+
+#: Shares of the way, in powers, from the estimator's own options to those in `approaches`.
+SHARES = 0.0, 0.5, 1.0
+#: Problems whose loss can be another function of codes and theta.
+OWN_LOSS = specimens("sparse coding")[:1] + specimens("smooth")
+
+
+@register(FALLING, lambda subject: bool(approaches_of(subject.estimator)))
+def check_approach(subject: Subject) -> Measurements:
+    """With the options in `approaches` an approximation is the gradient named there, and on the way
+    to them it comes no farther from it.
+    """
+    for target, options in approaches_of(subject.estimator).items():
+        _require_usable(subject, target, options)
+        depth = DEEP if target == "exact" else SETTLED
+        if subject.specimen.truth.implicit(depth).condition <= REGULAR:
+            yield from _approach(subject, target, options, depth)
+
+
+def approaches_of(estimator: GradientEstimator) -> Mapping[str, Mapping[str, object]]:
+    """Return what an estimator says that it tends to; nothing where that is no mapping."""
+    approaches = estimator.approaches
+    return approaches if isinstance(approaches, Mapping) else {}
+
+
+def _require_usable(subject: Subject, target: str, options: Mapping[str, object]) -> None:
+    """Fail unless a target is a known gradient, and the estimator has the options."""
+    example = 'approaches = {"implicit": {"terms": 1000}}'
+    require(
+        subject.claim == "approximate",
+        f"approaches is set, and computes is {subject.claim!r}: only what is approximate tends to"
+        " another gradient",
+    )
+    require(
+        target in TARGETS,
+        f"approaches names {target!r}: name one of {', '.join(TARGETS)}, as in {example}",
+    )
+    usable = isinstance(options, Mapping) and options and options.keys() <= subject.options.keys()
+    require(
+        usable,
+        f"approaches has {options!r} for {target!r}: give values of its fields"
+        f" ({', '.join(subject.options) or 'there are none'}), as in {example}",
+    )
+
+
+def _approach(
+    subject: Subject, target: str, options: Mapping[str, object], depth: int
+) -> Measurements:
+    """Compare the gradients on the way to some options with the one that they lead to."""
+    errors: list[float] = []
+    truth = subject.specimen.truth
+    for share in SHARES:
+        values = {
+            name: between(subject.options[name], last, share) for name, last in options.items()
+        }
+        estimator = changed(subject.estimator, **values)
+        gradient = gradient_of(estimator.estimate(*subject.specimen.make(), depth))
+        right = _right(target, gradient, subject, depth)
+        expected = right(truth, depth)
+        size = size_of(expected, subject.specimen, depth)
+        shown = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        if share == SHARES[-1]:
+            description = f"the {target} gradient at depth {depth}, which {shown} approaches"
+            mistakes = mistakes_of(truth, depth, right)
+            yield compare(description, gradient, expected, VANISHED, size, mistakes)
+            return
+        errors.append(float(torch.tensor(gradient - expected).norm()) / size)
+        farther = len(errors) > 1 and errors[-1] > max(2 * errors[-2], VANISHED)
+        if farther or not math.isfinite(errors[-1]):
+            raise CheckFailure(
+                f"with {shown} it is {errors[-1]:.2g} of the norm from the {target} gradient at"
+                f" depth {depth}, and {errors[0]:.2g} with its own options: it does not come"
+                " nearer",
+                Measurement(errors[-1], errors[0]),
+            )
+
+
+def between(first: object, last: object, share: float) -> object:
+    """Return a value on the way from one option to another: by powers between numbers of one sign,
+    evenly between others; what is no number changes at once.
+    """
+    numbers = [
+        value
+        for value in (first, last)
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    if len(numbers) < 2 or share in (0.0, 1.0):
+        return first if share == 0.0 else last
+    start, end = numbers
+    if start * end > 0:
+        value = start * (end / start) ** share
+    else:
+        value = start + share * (end - start)
+    return round(value) if isinstance(last, int) else float(value)
+
+
+def _right(target: str, gradient: Array, subject: Subject, depth: int) -> Right:
+    """Return the gradient that a target names."""
+    if target == "implicit":
+        return nearest(gradient, subject.specimen.truth, depth)
+    rights: dict[str, Right] = {
+        "exact": lambda truth, depth: truth.limit,
+        "unrolled": lambda truth, depth: truth.unrolled(depth),
+        "direct": lambda truth, depth: truth.unrolled(depth, 0),
+    }
+    return rights[target]
+
+
+@register(OWN_LOSS, lambda subject: subject.claim == "approximate")
+def check_direct_part(subject: Subject) -> Measurements:
+    """A loss with a linear function of theta added, which no codes change, changes the gradient by
+    the derivative of that.
+    """
+    problem, algorithm = subject.specimen.make()
+    depth = SHALLOW[1]
+    random = generator(0, "conformance direct part").standard_normal(problem.theta.shape)
+    # As large as the gradient, so that neither rounds away.
+    scale = float(array(subject.estimate(depth).gradient.norm())) or 1.0
+    slope = torch.as_tensor(scale * random / (random**2).sum() ** 0.5).to(problem.theta)
+    gradients = [
+        gradient_of(subject.estimator.estimate(altered, algorithm, depth))
+        for altered in _with_and_without(problem, slope)
+    ]
+    change, expected = gradients[1] - gradients[0], array(slope)
+    if norm(change) <= QUOTIENT * norm(expected):
+        # It is rounding.
+        change = 0 * change
+    description = "the derivative in theta of what was added to the loss"
+    yield compare(description, change, expected, QUOTIENT, mistakes=_mistaken_changes(expected))
+
+
+def _with_and_without(problem: Problem, slope: Tensor) -> Iterator[Problem]:
+    """Yield a problem with a loss of codes and theta, and with a linear function of theta added."""
+    loss = problem.loss if isinstance(problem, StronglyConvex) else own_loss
+
+    def with_more(codes: Tensor, theta: Tensor) -> Tensor:
+        return loss(codes, theta) + (slope * theta).sum()
+
+    yield changed(problem, loss=loss)
+    yield changed(problem, loss=with_more)
+
+
+def _mistaken_changes(expected: Array) -> Iterator[tuple[str, Array]]:
+    """Yield how a gradient changes instead by common mistakes."""
+    yield "no change at all: the direct part of the gradient is forgotten", 0 * expected
+    yield "the direct part with the wrong sign", -expected
+    yield "half of the direct part", expected / 2
