@@ -9,7 +9,7 @@ import tomllib
 import pytest
 import yaml
 from support.page.document_runner import run_page
-from support.page.documents import PAGES, blocks, indented, target_exists
+from support.page.documents import PAGES, Block, blocks, indented, target_exists
 from support.paths import ROOT
 from support.processes.commands import SERVER
 from support.processes.repositories import repository
@@ -31,7 +31,11 @@ def run(page, folder, leave_out):
     """Run a page in a folder, and return what went wrong, or an empty text."""
     # Measurements are kept per commit.
     repository(folder)
-    chosen = [block for block in blocks(page) if block.mark not in leave_out]
+    return run_blocks([block for block in blocks(page) if block.mark not in leave_out], folder)
+
+
+def run_blocks(chosen, folder):
+    """Run blocks in a folder, and return what went wrong, or an empty text."""
     said = folder / ".said"
     process = SERVER.Process(target=run_page, args=(folder, chosen, said))
     process.start()
@@ -67,6 +71,16 @@ def test_blocks_run(page, tmp_path):
 def test_slow_blocks_run(page, tmp_path):
     said = run(page, tmp_path, ("not run",))
     assert not said, said
+
+
+@pytest.mark.parametrize(("printed", "wrong"), [("error 0.25 ...", ""), ("error 0.26 ...", "0.26")])
+def test_an_output_that_the_python_before_it_does_not_print_is_noticed(tmp_path, printed, wrong):
+    page = [
+        Block("python", "", "print('error', 0.25, 3)", 1, "", ""),
+        Block("text", "", f"{printed}\n", 3, "", ""),
+    ]
+    said = run_blocks(page, tmp_path)
+    assert bool(said) == bool(wrong) and wrong in said
 
 
 @pytest.mark.parametrize("page", PAGES)
