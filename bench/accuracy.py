@@ -3,8 +3,8 @@
 import statistics
 from collections.abc import Callable
 
-from pudle.measuring.contents import STATUSES
 from pudle.measuring.results.score import ScoreRecord, ScoreRow
+from pudle.measuring.stored_files import STATUSES
 
 from .selected import _Cells, by_case, record, require_ok, selection
 
@@ -26,7 +26,7 @@ class _Accuracy(_Cells):
 
     A cell without a number is skipped if that is a finding (unsupported, uncertified, degenerate,
     diverged) and fails if something broke; `track_status` always has a value, the index in
-    `pudle.measuring.contents.STATUSES`.
+    `pudle.measuring.stored_files.STATUSES`.
     """
 
     rows: list[ScoreRow]

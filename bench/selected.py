@@ -20,15 +20,15 @@ from pudle.algorithms import kernels
 from pudle.errors import PudleError, SpecError
 from pudle.files import read_record
 from pudle.measuring.case import DTYPES, Case
-from pudle.measuring.contents import BROKEN, Verdict
 from pudle.measuring.history import configure
 from pudle.measuring.meters import drawn
 from pudle.measuring.provenance import installed_commit
-from pudle.measuring.results.cost import Cost
+from pudle.measuring.results.cost import EstimateCost
 from pudle.measuring.results.score import ScoreRecord, Scores
 from pudle.measuring.run import Run
 from pudle.measuring.selection import SELECTION_VARIABLE, Selection
 from pudle.measuring.store import Store, locked
+from pudle.measuring.stored_files import BROKEN, MeasurementStatus
 from pudle.names import make_estimator
 from pudle.workers import Pool
 
@@ -87,9 +87,9 @@ def lacking(estimator: str) -> str:
     return ""
 
 
-def require_ok(verdict: Verdict) -> None:
+def require_ok(measurement: MeasurementStatus) -> None:
     """Skip a cell with a finding instead of a number, and fail a cell where something broke."""
-    status, reason = verdict
+    status, reason = measurement
     if status != "ok":
         raise (RuntimeError if status in BROKEN else NotImplementedError)(f"{status}: {reason}")
 
@@ -143,10 +143,10 @@ class _Estimates(_Cells):
 
     def setup(self, estimator: str, depth: int) -> None:
         require_ok(record(self.case, estimator).at(depth))
-        stored = Cost(self.metric, self.case, estimator, depth).read(store())
+        stored = EstimateCost(self.metric, self.case, estimator, depth).read(store())
         if stored is None:
             raise NotImplementedError(f"{self.metric} is not measured at depth {depth}")
-        require_ok(Verdict(stored.status, stored.reason))
+        require_ok(MeasurementStatus(stored.status, stored.reason))
         self.problem, self.algorithm = drawn(self.case, selection().device)
         self.estimator = make_estimator(estimator)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from pudle.data import PATH, Draw, FloatArray
 from pudle.data.tables import OwnRows, draw_from, read_table
-from pudle.data.user_files import explained
+from pudle.data.user_files import one_line_errors
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Array(OwnRows):
 
     def read(self, atoms: FloatArray | None) -> Draw:
         values = read_table(self.path)
-        with explained(f"path={self.path!r}:"):
+        with one_line_errors(f"path={self.path!r}:"):
             return draw_from(
                 values,
                 self.generator(),

@@ -179,21 +179,26 @@ class HyperCleaning(ArraysDataset):
     def make(self, loss: str, tensor: ToTensor) -> StronglyConvex:
         training, validation, _ = self.draw()
         classes = int(max(training.labels.max(), validation.labels.max())) + 1
-        a, b = tensor(training.images), tensor(validation.images)
-        labels, right = (
-            torch.as_tensor(each.labels).to(a.device) for each in (training, validation)
+        training_images, validation_images = tensor(training.images), tensor(validation.images)
+        labels, validation_labels = (
+            torch.as_tensor(split.labels).to(training_images.device)
+            for split in (training, validation)
         )
-        inside, outside = SoftmaxLoss(a), SoftmaxLoss(b)
+        inside, outside = SoftmaxLoss(training_images), SoftmaxLoss(validation_images)
 
         def objective(weights: Tensor, theta: Tensor) -> Tensor:
-            losses = cross_entropy(a.to(theta) @ weights, labels, reduction="none")
+            losses = cross_entropy(training_images.to(theta) @ weights, labels, reduction="none")
             return (theta.sigmoid() * losses).mean() + RIDGE * weights.square().sum()
 
         def validation_loss(weights: Tensor, theta: Tensor) -> Tensor:
-            return cross_entropy(b.to(theta) @ weights, right)
+            return cross_entropy(validation_images.to(theta) @ weights, validation_labels)
 
         def constants(weights: Tensor, theta: Tensor, v: Tensor, radius: float) -> Constants:
-            weight, size, count = theta.double().sigmoid(), float(weights.norm()), len(a)
+            weight, size, count = (
+                theta.double().sigmoid(),
+                float(weights.norm()),
+                len(training_images),
+            )
             change = weight * torch.sigmoid(-theta.double())
             softmax, curvatures = (
                 inside.scores(weights).softmax(1),
@@ -223,7 +228,10 @@ class HyperCleaning(ArraysDataset):
                 cross_terms=cross_size(weight * inside.slope),
             )
 
-        theta, initial = np.zeros(len(a)), np.zeros((a.shape[1], classes))
+        theta, initial = (
+            np.zeros(len(training_images)),
+            np.zeros((training_images.shape[1], classes)),
+        )
         return StronglyConvex(
             tensor(theta),
             objective,

@@ -94,17 +94,17 @@ class LogisticRegression(CheckedOptions, ArraysDataset):
         """
         features, labels = self._arrays()
         order = self.generator().permutation(len(features))
-        rows, others = np.split(order, [len(order) // 2])
+        training_rows, held_out_rows = np.split(order, [len(order) // 2])
         # A feature that is the same in all training rows stays as it is.
         with np.errstate(over="ignore", invalid="ignore"):
-            scale = features[rows].std(0)
-            features = (features - features[rows].mean(0)) / np.where(scale > 0, scale, 1)
+            scale = features[training_rows].std(0)
+            features = (features - features[training_rows].mean(0)) / np.where(scale > 0, scale, 1)
         if not np.isfinite(features).all():
             raise InvalidArgument(
                 f"path={self.path!r} has features that are too large to be standardized: scale them"
             )
         signed = (2.0 * (labels == labels.max()) - 1)[:, None] * features
-        return signed[rows], signed[others]
+        return signed[training_rows], signed[held_out_rows]
 
     def _arrays(self) -> tuple[FloatArray, NDArray[np.float64]]:
         if self.path is None:
@@ -116,9 +116,9 @@ class LogisticRegression(CheckedOptions, ArraysDataset):
             features, labels = read_svmlight(file)
             classes = np.unique(labels)
             if len(classes) != 2:
-                shown = ", ".join(f"{label:g}" for label in classes[:MOST_SHOWN])
+                label_list = ", ".join(f"{label:g}" for label in classes[:MOST_SHOWN])
                 raise InvalidArgument(
-                    f"has {count(len(classes), 'class', 'classes')} (labels {shown}): give a"
+                    f"has {count(len(classes), 'class', 'classes')} (labels {label_list}): give a"
                     " file with two, as a logistic regression needs"
                 )
             if len(labels) < FEWEST_ROWS:
@@ -147,13 +147,13 @@ class LogisticRegression(CheckedOptions, ArraysDataset):
             strongest, reached = float(penalties.max()), penalties * (weights.abs() + radius)
             third = inside.curvatures(weights, radius).clamp(max=THIRD_DERIVATIVE)
             change = (third * inside.lengths * inside.scores(v)).norm()
-            many = theta.numel() > 1
+            per_feature = theta.numel() > 1
             return Constants(
                 gradient=inside.largest / 4 + strongest,
                 hessian=float(change) * (inside.largest / len(training)) ** 0.5,
                 outer=outside.curvature(weights, radius),
-                cross=float((penalties * v).abs().max() if many else strongest * v.norm()),
-                cross_norm=float(reached.max() if many else strongest * (size + radius)),
+                cross=float((penalties * v).abs().max() if per_feature else strongest * v.norm()),
+                cross_norm=float(reached.max() if per_feature else strongest * (size + radius)),
                 terms=strongest * size + inside.terms(size),
                 outer_terms=outside.terms(size),
             )

@@ -9,7 +9,7 @@ import torch
 from pudle.data import PATH, Draw, FloatArray
 from pudle.data.dataset import to_tensor
 from pudle.data.tables import MOST_ROWS, OwnRows, RowsOnDisk, draw_from
-from pudle.data.user_files import explained
+from pudle.data.user_files import one_line_errors
 from pudle.problems import SparseCoding
 from pudle.validation import check_integer
 
@@ -56,7 +56,7 @@ class MemoryMapped(OwnRows):
         n_rows = self.n_samples + (MOST_ROWS if atoms is None else 0)
         places = np.sort(random.choice(rows.total, min(n_rows, rows.total), replace=False))
         values = rows.read(places)
-        with explained(f"path={self.path!r}:"):
+        with one_line_errors(f"path={self.path!r}:"):
             return draw_from(values, random, atoms, self.n_components, self.n_samples)
 
     def batches(

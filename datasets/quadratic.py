@@ -72,7 +72,7 @@ class Quadratic(ArraysDataset):
         coupling = 0.1**0.5 * random.standard_normal((2, outer, inner)) / inner**0.5
         linear = random.standard_normal((2, inner))
         A, B, E, C, D, a, b = map(tensor, (*arrays, *coupling, *linear))
-        norms = [float(torch.linalg.matrix_norm(each.double(), 2)) for each in (A, B, E, C, D)]
+        norms = [float(torch.linalg.matrix_norm(matrix.double(), 2)) for matrix in (A, B, E, C, D)]
         # Below what rounding makes of the eigenvalue.
         modulus = float(torch.linalg.eigvalsh(A.double())[0]) * (1 - 1e-6)
 

@@ -16,8 +16,8 @@ from pudle.problems import Ridge
 OBSERVATIONS: dict[str, Callable[[Generator, int, FloatArray], FloatArray]] = {
     # The observations lie along the direction of largest curvature, so that only the error in it
     # counts.
-    "top": lambda random, n, left: random.uniform(1.0, 2.0, (n, 1)) * left[:, 0],
-    "random": lambda random, n, left: random.standard_normal((n, len(left))),
+    "top": lambda random, n, left_vectors: random.uniform(1.0, 2.0, (n, 1)) * left_vectors[:, 0],
+    "random": lambda random, n, left_vectors: random.standard_normal((n, len(left_vectors))),
 }
 
 
@@ -70,15 +70,17 @@ class RidgeRegression(ArraysDataset):
         standard normal c.
         """
         random = self.generator()
-        left, right = np.linalg.qr(
+        left_vectors, right_vectors = np.linalg.qr(
             random.standard_normal((2, self.n_components, self.n_components))
         )[0]
         curvatures = np.geomspace(1.0, 1 / self.kappa, self.n_components)
         # Rounding must not leave a negative number under the last root.
         singular = np.sqrt(np.maximum(curvatures - 1 / self.kappa, 0))
         return Ridge(
-            observations=tensor(OBSERVATIONS[self.observations](random, self.n_samples, left)),
-            dictionary=tensor(left * singular @ right.T),
+            observations=tensor(
+                OBSERVATIONS[self.observations](random, self.n_samples, left_vectors)
+            ),
+            dictionary=tensor(left_vectors * singular @ right_vectors.T),
             weights=tensor(random.standard_normal(self.n_components)),
             strength=1 / self.kappa,
         )

@@ -90,7 +90,7 @@ class APosteriori(SweepEstimator):
                 change = norm(state.codes - before)
                 if state.iteration < FIRST or not change < due:
                     continue
-                estimate, share = self._checked(problem, state, len(checks) + 1)
+                estimate, share = self._estimate_at(problem, state, len(checks) + 1)
                 checks.append(estimate)
                 met, share = share >= 1, max(share, LEAST)
                 power = 2.0
@@ -100,19 +100,21 @@ class APosteriori(SweepEstimator):
                 due = change * share ** (1 / min(max(power, 1.0), 2.0))
                 last = change, share
             at_cap = checks and checks[-1].codes is state.codes
-            yield checks[-1] if at_cap else self._checked(problem, state, len(checks) + 1)[0]
+            yield checks[-1] if at_cap else self._estimate_at(problem, state, len(checks) + 1)[0]
 
-    def _checked(self, problem: Problem, state: State, checks: int) -> tuple[Estimate, float]:
+    def _estimate_at(self, problem: Problem, state: State, checks: int) -> tuple[Estimate, float]:
         """Return the estimate at a state, and the largest bound allowed as a share of its bound."""
         assert isinstance(problem, StronglyConvex)  # as `needs` says
-        _, outside = direct_gradients(problem, state.codes)
-        adjoint, _ = problem.solve_active(state.codes, outside)
-        found = bounded_gradient(problem, state.codes, adjoint)
-        bound, allowed = found.error, self.error / (1 + self.error) * norm(found.gradient)
-        about = {
+        _, code_gradient = direct_gradients(problem, state.codes)
+        adjoint, _ = problem.solve_active(state.codes, code_gradient)
+        bounded = bounded_gradient(problem, state.codes, adjoint)
+        bound, allowed = bounded.error, self.error / (1 + self.error) * norm(bounded.gradient)
+        diagnostics = {
             "layers": state.iteration,
             "checks": checks,
             "bound": bound,
             "unfinished": int(not bound <= allowed),
         }
-        return Estimate(found.gradient, state.codes, about), allowed / bound if bound else inf
+        return Estimate(
+            bounded.gradient, state.codes, diagnostics
+        ), allowed / bound if bound else inf

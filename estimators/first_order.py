@@ -92,13 +92,14 @@ class FirstOrder(CheckedOptions, CodesEstimator):
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         lowest = min(self.places) * self.nu
         if lowest < 0 and problem.constants:
-            taken = -lowest * problem.constants_at(problem.initial_codes()).outer
-            if taken >= problem.curvature:
+            curvature_loss = -lowest * problem.constants_at(problem.initial_codes()).outer
+            if curvature_loss >= problem.curvature:
                 raise UnsupportedProblem.lacking(
                     self.name,
-                    f"more curvature than the {taken:.3g} that nu={lowest:.3g} may take away",
+                    f"more curvature than the {curvature_loss:.3g} that nu={lowest:.3g} may take"
+                    " away",
                     f"{problem.curvature:.3g}",
-                    f"give nu < {self.nu * problem.curvature / taken:.3g}, or order=1",
+                    f"give nu < {self.nu * problem.curvature / curvature_loss:.3g}, or order=1",
                 )
 
     @torch.no_grad()

@@ -51,7 +51,7 @@ class JaxoptImplicit(CheckedOptions, peers.JaxImplicitPeer):
 
         layer = functools.partial(peers.layer, nonnegative=nonnegative)
         implicit = peers.require("jaxopt").implicit_diff.custom_fixed_point(layer, solve=solve)
-        made: Callable[..., Array] = implicit(
+        differentiable_minimizer: Callable[..., Array] = implicit(
             lambda codes, dictionary, offset, observation, constants: codes
         )
-        return made
+        return differentiable_minimizer

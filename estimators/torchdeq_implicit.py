@@ -54,7 +54,7 @@ class TorchdeqImplicit(CheckedOptions, peers.ImplicitPeer):
 
     def solve(
         self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
-    ) -> peers.Solved:
+    ) -> peers.AdjointSolution:
         model = peers.require("torchdeq").get_deq(
             hook_ift=True,
             f_max_iter=0,
@@ -75,4 +75,4 @@ class TorchdeqImplicit(CheckedOptions, peers.ImplicitPeer):
         through_codes, solution = peers.pull_back(problem, codes, code_gradient, implicit)
         iterations = int(records[0]["nstep"].max()) if records else 0
         work = {"layers_differentiated": 1, "solves": 1, "iterations": iterations}
-        return peers.Solved(through_codes, solution, work)
+        return peers.AdjointSolution(through_codes, solution, work)

@@ -20,10 +20,11 @@ from pudle.answers import NO_CURVE, Curve, Line, Measured, Rounds
 from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import REMEDY, content_digest, lies_at, read_arrays
 from pudle.learning.matching import Array
-from pudle.measuring import contents
+from pudle.measuring import stored_files
+from pudle.measuring.answer_inputs import curve, lines, measurements, rounds, seeds_of
 from pudle.measuring.case import Case
-from pudle.measuring.checked import FAILED
-from pudle.measuring.measured import curve, grouped, lines, measured, rounds, seeds_of
+from pudle.measuring.check_results import FAILED
+from pudle.measuring.grouping import grouped
 from pudle.measuring.naming import labels, problem_labels
 from pudle.measuring.provenance import Origin
 from pudle.measuring.results import experiment
@@ -42,7 +43,7 @@ TITLES = {
     "support_error": "share of samples with a wrong sign",
 }
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
-BROKEN = (*contents.BROKEN, "missing")
+BROKEN = (*stored_files.BROKEN, "missing")
 
 
 # -- experiments
@@ -62,7 +63,7 @@ class Training(Struct):
     dataset: str
     estimator: str
     algorithm: str
-    depth: contents.Whole
+    depth: stored_files.Whole
 
 
 class ExperimentRecord(experiment.ExperimentRecord, kw_only=True, dict=True):
@@ -287,7 +288,7 @@ class Results:
     @cached_property
     def measured(self) -> Mapping[str, tuple[Measured, ...]]:
         """What answers rest on: the estimators of each case."""
-        return measured(self.records, self.costs)
+        return measurements(self.records, self.costs)
 
     @cached_property
     def problems(self) -> Sequence[tuple[str, list[Measured]]]:
@@ -493,7 +494,7 @@ def _cost(
     if cost:
         value = nan if cost.value is None else cost.value
         return _certain(row._replace(value=value, status=cost.status, reason=cost.reason))
-    at = contents.Verdict() if record.status == "missing" else record.at(depth)
+    at = stored_files.MeasurementStatus() if record.status == "missing" else record.at(depth)
     if at.status == "ok":
         return row._replace(status="missing", reason=unmeasured)
     # A time has no number for the same reason as the scores.

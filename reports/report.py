@@ -17,7 +17,7 @@ import pandas as pd
 from pudle import text
 from pudle.answers import ERROR, EXTRAPOLATION
 from pudle.errors import InvalidArgument
-from pudle.measuring.measured import grouped
+from pudle.measuring.grouping import grouped
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
 from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets

@@ -16,7 +16,7 @@ from scipy.special import stdtrit
 
 from pudle import text
 from pudle.answers import NO_LINE, NO_ROUNDS, Curve, Line, Measured
-from pudle.measuring.measured import grouped
+from pudle.measuring.grouping import grouped
 from pudle.measuring.results.score import ScoreRecord
 from pudle.paired import Ratio
 from pudle.reports.load import TIMES, Results, parsed

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from pudle import text
 from pudle.answers import ERROR, Point
-from pudle.measuring import contents
-from pudle.measuring.checked import FAILED, NOT_CHECKED
-from pudle.measuring.measured import grouped
+from pudle.measuring import stored_files
+from pudle.measuring.check_results import FAILED, NOT_CHECKED
+from pudle.measuring.grouping import grouped
 from pudle.measuring.results.score import ReferenceRow
 from pudle.paired import Ratio
 from pudle.reports.cells import cost_cell
@@ -373,9 +373,9 @@ def broken(results: Results) -> list[str]:
     """Return the estimators with a measurement that broke (an error, not a finding), in order, and
     the experiments that did.
     """
-    names = {row.estimator for row in results.rows if row.status in contents.BROKEN}
+    names = {row.estimator for row in results.rows if row.status in stored_files.BROKEN}
     return [name for name in results.estimators if name in names] + [
-        each.name for each in results.experiments if each.status in contents.BROKEN
+        each.name for each in results.experiments if each.status in stored_files.BROKEN
     ]
 
 

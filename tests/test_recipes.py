@@ -87,7 +87,7 @@ def check_size(subject: Subject) -> Measurements:
     yield Measurement(size, 1e6)
 '''
 STUDY = """
-from ..training import LearningExperiment
+from ..learning_experiment import LearningExperiment
 
 EXPERIMENTS = {"mine-small": LearningExperiment("sparse_gaussian(n_samples=30)", epochs=2)}
 """
@@ -239,12 +239,12 @@ from pudle.measuring.case import Case
 from pudle.measuring.run import Run
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
-from pudle.workers import Here
+from pudle.workers import InProcess
 case = Case("one", "sparse_gaussian(n_samples=20)", "ista", "lasso", (0,), (2,))
 store = Store(Path("home/quick/store"), "quick")
 run = Run(Selection("quick", (case,), ("backprop",), (2,), (), costs=()), store)
 run.begin()
-run.fill(Here())
+run.fill(InProcess())
 from pudle.reports.load import load
 frame = load(Path("home"), "quick").frame
 print(frame[frame.metric == "largest_error"].value.item() > 0)

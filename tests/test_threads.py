@@ -220,7 +220,7 @@ def test_a_copy_of_the_process_made_meanwhile_can_compute(cores):
     problem, begun, end = problem_of(600), threading.Event(), threading.Event()
 
     def stay():
-        with single_thread(), threads._SETTING.lock:
+        with single_thread(), threads._SHARED_LIMITS.lock:
             begun.set()
             end.wait()
 

@@ -23,10 +23,10 @@ from pudle import paired
 from pudle.errors import InvalidArgument
 from pudle.measuring.case import Case
 from pudle.measuring.commits.turns import Cell
-from pudle.measuring.contents import Round, Rounds
-from pudle.measuring.measured import grouped
+from pudle.measuring.grouping import grouped
 from pudle.measuring.naming import labels
 from pudle.measuring.scoring import ERRORS
+from pudle.measuring.stored_files import CommitRounds, Round
 from pudle.reports.load import BROKEN, Results
 from pudle.reports.summary import spread
 from pudle.text import count
@@ -256,7 +256,7 @@ class Comparison:
 
 
 def compare(
-    base: Results, head: Results, limits: Limits | None = None, together: Rounds | None = None
+    base: Results, head: Results, limits: Limits | None = None, together: CommitRounds | None = None
 ) -> Comparison:
     """Judge head by base.
 
@@ -265,7 +265,7 @@ def compare(
     base, head : Results
     limits : Limits, optional
         Thresholds; the defaults if not given.
-    together : Rounds, optional
+    together : CommitRounds, optional
         Times of both sides measured in turns, and what was left out. Without it the timings in
         `base` and `head` are compared.
     """
@@ -531,7 +531,7 @@ def _differences(base: Results, head: Results) -> dict[str, list[str]]:
 
 def _notes(
     sides: Mapping[str, Results],
-    together: Rounds | None,
+    together: CommitRounds | None,
     left_out: int,
     elsewhere: bool,
     unequal: list[str],

@@ -6,7 +6,7 @@ from math import inf, log
 from typing import NamedTuple
 
 from pudle import text
-from pudle.measuring.measured import grouped
+from pudle.measuring.grouping import grouped
 from pudle.measuring.scoring import ERRORS
 from pudle.reports import markup
 from pudle.reports.compare.judge import METRICS, Comparison, Judged

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pudle import names, text
-from pudle.measuring.measured import grouped
+from pudle.measuring.grouping import grouped
 from pudle.reports.figures.record import Axis, Figure, Picture, file_name
 from pudle.reports.load import ExperimentRecord, Results, parsed
 from pudle.reports.looks import Look, Looks

@@ -34,7 +34,7 @@ from pudle.reports.tables import scope
 from pudle.terminal import progress_line
 from pudle.threads import single_thread
 from pudle.validation import check_integer, check_positive
-from pudle.workers import Here
+from pudle.workers import InProcess
 
 T = TypeVar("T")
 ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
@@ -254,7 +254,7 @@ def benchmark(
         with locked(folder, "benchmark"), single_thread():
             run = Run(selection, store)
             run.begin()
-            run.fill(Here(), costs=costs, progress=show)
+            run.fill(InProcess(), costs=costs, progress=show)
         notes = (f"Measured in memory only: no spec makes {spec}." for spec in apart)
         return BenchmarkResults(load(place, profile), None if apart else folder, tuple(notes))
 

@@ -37,7 +37,7 @@ GONE = {
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """Raise PudleError for a file that cannot be used, an output that is closed, and code that
     tries to end the program.
     """
@@ -63,8 +63,8 @@ class Commands(click.Group):
     """
 
     # The base class hides why an output cannot be written.
-    make_context = explained()(click.Group.make_context)
-    invoke = explained()(click.Group.invoke)
+    make_context = one_line_errors()(click.Group.make_context)
+    invoke = one_line_errors()(click.Group.invoke)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(points())
@@ -138,7 +138,7 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = pudle.main(arguments, standalone_mode=False)
         if sys.stdout:
-            with explained():
+            with one_line_errors():
                 sys.stdout.flush()
         return code or 0
     except click.exceptions.NoArgsIsHelpError as error:

@@ -57,7 +57,7 @@ TARGETS = {
 NEEDS = {claim: (DIFFERENTIABLE_LAYERS,) for claim in ("unrolled", "truncated")}
 
 #: What a method returns.
-Made = TypeVar("Made")
+Returned = TypeVar("Returned")
 #: Numbers about an estimate, by name.
 Diagnostics = Mapping[str, float]
 #: A gradient, or one part of it, with its diagnostics, and maybe the adjoint that led to it.
@@ -140,8 +140,14 @@ class GradientEstimator(ABC):
         """Let the methods of a subclass refuse what it cannot treat, before its own code runs."""
         super().__init_subclass__(**options)
         for name in {"estimate", "sweep"} & vars(cls).keys():
-            method = _checked(getattr(cls, name))
-            setattr(cls, name, _sweeping(method) if name == "sweep" else _estimating(method))
+            method = _refusing_unsupported(getattr(cls, name))
+            setattr(
+                cls,
+                name,
+                _sweeping_in_one_thread(method)
+                if name == "sweep"
+                else _estimating_in_one_thread(method),
+            )
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         """Raise `UnsupportedProblem` where the estimator cannot treat this.
@@ -206,47 +212,57 @@ class GradientEstimator(ABC):
         return ""
 
 
-def _checked(method: Callable[..., Made]) -> Callable[..., Made]:
+def _refusing_unsupported(method: Callable[..., Returned]) -> Callable[..., Returned]:
     """Return an `estimate` or a `sweep` that first refuses what its estimator cannot treat."""
 
     @functools.wraps(method)
     def checked(
         self: GradientEstimator, problem: Problem, algorithm: Algorithm, *args: Any, **kwargs: Any
-    ) -> Made:
+    ) -> Returned:
         self.check_supported(problem, algorithm)
         return method(self, problem, algorithm, *args, **kwargs)
 
     return checked
 
 
-def _estimating(method: Callable[..., Made]) -> Callable[..., Made]:
+def _estimating_in_one_thread(method: Callable[..., Returned]) -> Callable[..., Returned]:
     """Return an `estimate` in which torch's operations on small tensors take one thread."""
 
     @functools.wraps(method)
     def estimating(
-        self: GradientEstimator, problem: Problem, algorithm: Algorithm, *rest: Any, **named: Any
-    ) -> Made:
+        self: GradientEstimator,
+        problem: Problem,
+        algorithm: Algorithm,
+        *arguments: Any,
+        **options: Any,
+    ) -> Returned:
         with _threads_for(problem):
-            return method(self, problem, algorithm, *rest, **named)
+            return method(self, problem, algorithm, *arguments, **options)
 
     return estimating
 
 
-def _sweeping(method: Callable[..., Iterable[Made]]) -> Callable[..., Iterator[Made]]:
+def _sweeping_in_one_thread(
+    method: Callable[..., Iterable[Returned]],
+) -> Callable[..., Iterator[Returned]]:
     """Return a `sweep` of the same kind, whose caller's own work between two estimates takes as
     many threads as before.
     """
 
     @functools.wraps(method)
     def sweeping(
-        self: GradientEstimator, problem: Problem, algorithm: Algorithm, *rest: Any, **named: Any
-    ) -> Iterator[Made]:
+        self: GradientEstimator,
+        problem: Problem,
+        algorithm: Algorithm,
+        *arguments: Any,
+        **options: Any,
+    ) -> Iterator[Returned]:
         # What cannot be treated is refused at once.
         with _threads_for(problem):
-            results = iter(method(self, problem, algorithm, *rest, **named))
+            results = iter(method(self, problem, algorithm, *arguments, **options))
         return estimates(problem, results)
 
-    def estimates(problem: Problem, results: Iterator[Made]) -> Iterator[Made]:
+    def estimates(problem: Problem, results: Iterator[Returned]) -> Iterator[Returned]:
         while True:
             with _threads_for(problem):
                 try:

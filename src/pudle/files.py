@@ -89,7 +89,7 @@ def is_large(path: Path) -> bool:
 
 
 def state_of(path: Path) -> str:
-    """Return what results depend on of a file or a folder that an option names: the names of the
+    """Return the state that results depend on of a file or a folder that an option names: names of
     files with digests of their bytes or, of large data, sizes and times of change.
     """
     large = is_large(path)
@@ -199,14 +199,14 @@ def lies_at(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def readable(path: Path, remedy: str, what: str = "cannot be read") -> Iterator[None]:
+def readable(path: Path, remedy: str, failure: str = "cannot be read") -> Iterator[None]:
     """Raise UnreadableResult for a file, in one line with the remedy, for whatever is wrong."""
     try:
         yield
     except Exception as error:  # noqa: BLE001
         # numpy raises errors of a dozen kinds, depending on the damaged byte.
         raise UnreadableResult(
-            f"{path} {what} ({first_line(error) or 'it is empty'}): {remedy}"
+            f"{path} {failure} ({first_line(error) or 'it is empty'}): {remedy}"
         ) from None
 
 
@@ -282,8 +282,8 @@ def read_arrays(
     ):
         # Arrays are stored (0) or deflated (8); other methods may unpack more than is stated.
         size = sum(
-            each.file_size if each.compress_type in (0, 8) else MOST_UNPACKED
-            for each in stored.zip.infolist()
+            member.file_size if member.compress_type in (0, 8) else MOST_UNPACKED
+            for member in stored.zip.infolist()
         )
         if owner and size >= MOST_UNPACKED:
             raise ValueError(f"it takes {MOST_UNPACKED} bytes of memory or more")

@@ -43,8 +43,8 @@ ON_CPU = Need(
 )
 
 
-class Solved(NamedTuple):
-    """What a library returns for the linear systems of an implicit gradient."""
+class AdjointSolution(NamedTuple):
+    """The solution of the linear systems of an implicit gradient by another library."""
 
     #: The gradient through the codes, shape of the dictionary.
     through_codes: Tensor
@@ -122,7 +122,7 @@ class ImplicitPeer(Peer, ImplicitEstimator):
     @abstractmethod
     def solve(
         self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
-    ) -> Solved:
+    ) -> AdjointSolution:
         r"""Solve :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell`; return :math:`(\partial_D
         \Phi)^\top v` as well.
         """
@@ -210,7 +210,7 @@ class JaxImplicitPeer(ImplicitPeer):
 
     def solve(
         self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
-    ) -> Solved:
+    ) -> AdjointSolution:
         program = self.program(problem.nonnegative, torch.finfo(codes.dtype).eps)
         constants = step, problem.penalty, problem.l2_penalty
         tensors = codes, problem.observations, code_gradient
@@ -223,7 +223,7 @@ class JaxImplicitPeer(ImplicitPeer):
             strict=True,
         )
         through_codes = functools.reduce(torch.add, shares)
-        return Solved(through_codes, torch.cat(solutions), {"solves": len(codes)})
+        return AdjointSolution(through_codes, torch.cat(solutions), {"solves": len(codes)})
 
 
 def relative_residual(residual: Tensor, right_hand_side: Tensor) -> float:

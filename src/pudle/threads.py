@@ -42,7 +42,7 @@ _NUMBER: ContextVar[int | None] = ContextVar("number of threads for blocks", def
 
 
 def number_of_threads() -> int:
-    """Return how many threads blocks may take here: as many as torch is set to, but no more than
+    """Return the number of threads that blocks may take here: torch's own number, but no more than
     this process has cores.
     """
     chosen = _NUMBER.get()
@@ -50,8 +50,8 @@ def number_of_threads() -> int:
 
 
 def number_of_cores() -> int:
-    """Return how many cores this process may use, by its affinity and by the limits of its control
-    groups.
+    """Return the number of cores that this process may use, by its affinity and by the limits of
+    its control groups.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
@@ -62,13 +62,13 @@ def number_of_cores() -> int:
 
 @cache
 def granted_processors(
-    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> float:
-    """Return how many processors' time the control groups grant, as those of a container do;
+    """Return the number of processors that the control groups grant, as those of a container do;
     infinity without a limit.
     """
     limits = [math.inf]
-    for group in _control_groups(root, own):
+    for group in _control_groups(root, membership):
         # Version 2 of the groups has one file, version 1 has two; most groups have neither.
         for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
             with contextlib.suppress(OSError, ValueError):
@@ -78,11 +78,11 @@ def granted_processors(
     return min(limits)
 
 
-def _control_groups(root: Path, own: Path) -> Iterator[Path]:
+def _control_groups(root: Path, membership: Path) -> Iterator[Path]:
     """Yield the folders of the groups that limit this process: its own ones and all above them."""
     lines: list[str] = []
     with contextlib.suppress(OSError):
-        lines = own.read_text().splitlines()
+        lines = membership.read_text().splitlines()
     for top in (root, root / "cpu", root / "cpu,cpuacct"):
         yield top
         for line in lines:
@@ -107,9 +107,9 @@ def at_most(number: int | None) -> Iterator[None]:
         _NUMBER.reset(token)
 
 
-class _Setting:
-    """What all threads of Python have in common: torch's number of threads in new ones, and that of
-    dense products.
+class _SharedLimits:
+    """The limits that all threads of Python share: torch's number of threads in new ones, and that
+    of dense products.
     """
 
     def __init__(self) -> None:
@@ -120,22 +120,25 @@ class _Setting:
         self.limit = contextlib.ExitStack()
 
 
-class _Here(threading.local):
+class _ThreadLimits(threading.local):
     """How often the limits are nested in a thread of Python."""
 
     torch = 0
     products = 0
 
 
-_SETTING, _HERE = _Setting(), _Here()
+_SHARED_LIMITS, _THREAD_LIMITS = _SharedLimits(), _ThreadLimits()
 
 
 def _forget_other_threads() -> None:
     """Take back, in a copy of this process, what threads set that it does not have."""
-    _SETTING.lock = threading.Lock()
-    if _SETTING.products and not _HERE.products:
-        _SETTING.limit.close()
-    _SETTING.torch, _SETTING.products = min(_HERE.torch, 1), min(_HERE.products, 1)
+    _SHARED_LIMITS.lock = threading.Lock()
+    if _SHARED_LIMITS.products and not _THREAD_LIMITS.products:
+        _SHARED_LIMITS.limit.close()
+    _SHARED_LIMITS.torch, _SHARED_LIMITS.products = (
+        min(_THREAD_LIMITS.torch, 1),
+        min(_THREAD_LIMITS.products, 1),
+    )
 
 
 os.register_at_fork(after_in_child=_forget_other_threads)
@@ -147,21 +150,21 @@ def torch_threads(number: int) -> Iterator[None]:
 
     Each thread of Python has a setting of its own, which is set back at the end.
     """
-    before = torch.get_num_threads() if _HERE.torch else _enter()
+    before = torch.get_num_threads() if _THREAD_LIMITS.torch else _enter()
     blocks = _NUMBER.get()
     token = _NUMBER.set(min(before, number_of_cores()) if blocks is None else blocks)
-    _HERE.torch += 1
+    _THREAD_LIMITS.torch += 1
     try:
         if number != before:
             torch.set_num_threads(number)
         yield
     finally:
-        _HERE.torch -= 1
+        _THREAD_LIMITS.torch -= 1
         if number != before:
             torch.set_num_threads(before)
-        if not _HERE.torch:
-            with _SETTING.lock:
-                _SETTING.torch -= 1
+        if not _THREAD_LIMITS.torch:
+            with _SHARED_LIMITS.lock:
+                _SHARED_LIMITS.torch -= 1
         _NUMBER.reset(token)
 
 
@@ -171,18 +174,18 @@ def _enter() -> int:
     In one that has not used torch yet that is the number set last in any thread, which may be a
     limit of another; OpenMP's own number then still is another one, unless it is told to take one.
     """
-    with _SETTING.lock:
-        limited, _SETTING.torch = _SETTING.torch > 0, _SETTING.torch + 1
+    with _SHARED_LIMITS.lock:
+        limited, _SHARED_LIMITS.torch = _SHARED_LIMITS.torch > 0, _SHARED_LIMITS.torch + 1
         unused = limited and any(
             library.num_threads != 1
             for library in _controller().select(user_api="openmp").lib_controllers
         )
         number = torch.get_num_threads()
         if unused and number == 1:
-            number = _SETTING.number
+            number = _SHARED_LIMITS.number
             torch.set_num_threads(number)
         if not limited:
-            _SETTING.number = number
+            _SHARED_LIMITS.number = number
         return number
 
 
@@ -209,25 +212,25 @@ def single_thread() -> Iterator[None]:
     Python leaves this context. Meanwhile numpy warns of no overflow and no NaN.
     """
     with torch_threads(1):
-        if _HERE.products:
+        if _THREAD_LIMITS.products:
             yield
             return
-        with _SETTING.lock:
-            if not _SETTING.products:
+        with _SHARED_LIMITS.lock:
+            if not _SHARED_LIMITS.products:
                 limit = _controller().limit(limits=1, user_api="blas")
-                _SETTING.limit.callback(limit.restore_original_limits)
-            _SETTING.products += 1
-        _HERE.products += 1
+                _SHARED_LIMITS.limit.callback(limit.restore_original_limits)
+            _SHARED_LIMITS.products += 1
+        _THREAD_LIMITS.products += 1
         try:
             # A diverged parameter is no reason for numpy to warn.
             with np.errstate(all="ignore"):
                 yield
         finally:
-            _HERE.products -= 1
-            with _SETTING.lock:
-                _SETTING.products -= 1
-                if not _SETTING.products:
-                    _SETTING.limit.close()
+            _THREAD_LIMITS.products -= 1
+            with _SHARED_LIMITS.lock:
+                _SHARED_LIMITS.products -= 1
+                if not _SHARED_LIMITS.products:
+                    _SHARED_LIMITS.limit.close()
 
 
 @cache
@@ -255,18 +258,18 @@ def run_blocks(
     threads = max(min(number_of_threads(), len(blocks), int(work / LEAST_SHARE)), 1)
     crew = _Crew(compute, blocks, add, threads)
     with single_thread(), at_most(1):
-        others = []
+        helpers = []
         try:
             # A system that starts no more threads has none to spare: those that there are do all.
             with contextlib.suppress(RuntimeError):
                 for _ in range(1, threads):
                     thread = threading.Thread(target=crew.help, name="pudle block", daemon=True)
                     thread.start()
-                    others.append(thread)
+                    helpers.append(thread)
             crew.work()
         finally:
             crew.stop()
-            _join(others)
+            _join(helpers)
     crew.raise_failure()
 
 
@@ -302,19 +305,19 @@ class _Crew(Generic[Block, Result]):
         self.changed, self.inference = threading.Condition(), torch.is_inference_mode_enabled()
         self.ahead = AHEAD * threads if threads > 1 else 1
         #: The next block to begin, and the next one to be added.
-        self.begun, self.added = 0, 0
+        self.n_begun, self.n_added = 0, 0
         self.results: dict[int, Result] = {}
         self.failures: dict[int, BaseException] = {}
 
     def next(self) -> int | None:
         """Return the block that the calling thread is to compute, None if there is none left."""
         with self.changed:
-            while self.begun < len(self.blocks) and self.begun >= self.added + self.ahead:
+            while self.n_begun < len(self.blocks) and self.n_begun >= self.n_added + self.ahead:
                 self.changed.wait()
-            if self.begun >= len(self.blocks):
+            if self.n_begun >= len(self.blocks):
                 return None
-            self.begun += 1
-            return self.begun - 1
+            self.n_begun += 1
+            return self.n_begun - 1
 
     def work(self) -> None:
         """Compute blocks until none is left."""
@@ -324,9 +327,9 @@ class _Crew(Generic[Block, Result]):
                 with self.changed:
                     self.results[block] = result
                     del result
-                    while self.added in self.results:
-                        self.add(self.results.pop(self.added))
-                        self.added += 1
+                    while self.n_added in self.results:
+                        self.add(self.results.pop(self.n_added))
+                        self.n_added += 1
                     self.changed.notify_all()
             except BaseException as error:  # noqa: BLE001  # raised in the thread that called
                 self.failures[block] = error
@@ -340,7 +343,7 @@ class _Crew(Generic[Block, Result]):
     def stop(self) -> None:
         """Let no further block begin."""
         with self.changed:
-            self.begun = len(self.blocks)
+            self.n_begun = len(self.blocks)
             self.changed.notify_all()
 
     def raise_failure(self) -> None:

@@ -119,11 +119,15 @@ class Process(_Ending):
         self.code: int | None = None
         #: Whose code it has run, as far as its pool let it.
         self.owners = BUILT_IN
-        self.connection, theirs = Pipe()
-        self.talk, its_talk = Pipe()
-        call = pickle.dumps(target) if callable(target) else [os.fspath(each) for each in target]
-        with theirs, its_talk:
-            _CONTROL.hand_over([theirs.fileno(), its_talk.fileno(), *outputs])
+        self.connection, far_end = Pipe()
+        self.talk, far_talk = Pipe()
+        call = (
+            pickle.dumps(target)
+            if callable(target)
+            else [os.fspath(argument) for argument in target]
+        )
+        with far_end, far_talk:
+            _CONTROL.hand_over([far_end.fileno(), far_talk.fileno(), *outputs])
         folder, variables = cwd or Path.cwd(), dict(env or os.environ)
         try:
             _send(self.connection, _Request(call, folder, variables, sys.path, module))
@@ -151,7 +155,7 @@ class Process(_Ending):
 
 
 class _Request(NamedTuple):
-    """What the supervisor is asked to start: a command, or a pickled call."""
+    """A request to the supervisor to start a command, or a pickled call."""
 
     call: list[str] | bytes
     cwd: Path
@@ -222,7 +226,7 @@ class Outcome(NamedTuple, Generic[T]):
 
 
 class _Calls:
-    """What runs jobs, such as a single call."""
+    """The base of what runs jobs: a single call is one job."""
 
     run: Callable[[Iterable[Job[Any, Any]]], Iterable[tuple[Any, Outcome[Any]]]]
 
@@ -258,18 +262,20 @@ class _OutOfTime(PudleError):
         )
 
 
-#: Tells a worker's parent the kind of a message, and its content.
-_TELL: ContextVar[Callable[[str, object], None]] = ContextVar("tell", default=lambda *_: None)
+#: Sends a worker's parent the kind of a message, and its content.
+_SEND_TO_PARENT: ContextVar[Callable[[str, object], None]] = ContextVar(
+    "tell", default=lambda *_: None
+)
 
 
 def keep(part: object) -> None:
     """Keep a part of the result of the job that is being carried out, should the rest fail."""
-    _TELL.get()("part", part)
+    _SEND_TO_PARENT.get()("part", part)
 
 
 def restart_clock() -> None:
     """Count the time that the job being carried out may take from now on."""
-    _TELL.get()("started", None)
+    _SEND_TO_PARENT.get()("started", None)
 
 
 def failure(error: BaseException) -> tuple[str, str]:
@@ -283,10 +289,12 @@ def failure(error: BaseException) -> tuple[str, str]:
         return error.status, first_line(error)
     # torch has an error of its own for a full GPU, and a plain RuntimeError for a full memory.
     names = {kind.__name__ for kind in type(error).__mro__}
-    full = names & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in str(error)
+    out_of_memory = names & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in str(
+        error
+    )
     # The texts of this package's own errors stand alone.
     prefix = "" if isinstance(error, PudleError) else f"{type(error).__name__}: "
-    return "out-of-memory" if full else "error", f"{prefix}{first_line(error)}"
+    return "out-of-memory" if out_of_memory else "error", f"{prefix}{first_line(error)}"
 
 
 class Pool(_Calls, _Ending):
@@ -323,11 +331,11 @@ class Pool(_Calls, _Ending):
 
     def _carry_out(self, job: Job[Key, T], busy: set[Process]) -> Outcome[T]:
         with self.lock:
-            process, unfit = self._choose(job.owners)
+            process, outgoing = self._choose(job.owners)
             self.n_busy += 1
         try:
-            if unfit:
-                unfit.end()
+            if outgoing:
+                outgoing.end()
             if not process:
                 # Of a function with some arguments given, what it calls.
                 module = getattr(job.function, "func", job.function).__module__
@@ -338,7 +346,7 @@ class Pool(_Calls, _Ending):
                 )
             process.owners = job.owners
             busy.add(process)
-            return _answer(process, (job.function, job.arguments), job.timeout)
+            return _await_outcome(process, (job.function, job.arguments), job.timeout)
         finally:
             with self.lock:
                 self.n_busy -= 1
@@ -351,15 +359,15 @@ class Pool(_Calls, _Ending):
         """Return an idle worker that may run the code of some owners, or None for a new one, and
         the one that must end to make room for it.
         """
-        full = len(self.idle) + self.n_busy >= self.size
+        is_full = len(self.idle) + self.n_busy >= self.size
         # One that has run built-in code alone may run anything, but then nothing built-in again.
-        fit = [owners, BUILT_IN] if full else [owners]
-        for accepted in fit:
+        accepted_owners = [owners, BUILT_IN] if is_full else [owners]
+        for accepted in accepted_owners:
             for process in self.idle:
                 if process.owners == accepted:
                     self.idle.remove(process)
                     return process, None
-        return None, self.idle.pop(0) if full and self.idle else None
+        return None, self.idle.pop(0) if is_full and self.idle else None
 
     def end(self) -> None:
         # A worker ends by itself when nothing more comes.
@@ -370,7 +378,7 @@ class Pool(_Calls, _Ending):
             process.end()
 
 
-def _answer(process: "Process | Copy[T]", message: object, timeout: float) -> Outcome[Any]:
+def _await_outcome(process: "Process | Copy[T]", message: object, timeout: float) -> Outcome[Any]:
     """Return the outcome of a job that a process is sent, which is ended where it takes too
     long.
     """
@@ -394,7 +402,7 @@ def _answer(process: "Process | Copy[T]", message: object, timeout: float) -> Ou
         return Outcome(None, *_death(process.end()), parts)
 
 
-class Here(_Calls):
+class InProcess(_Calls):
     """This process as the only worker, for objects that no other could make: a job is out of time
     only when it keeps a part.
     """
@@ -402,10 +410,10 @@ class Here(_Calls):
     def run(self, jobs: Iterable[Job[Key, T]]) -> Generator[tuple[Key, Outcome[T]]]:
         """Yield the key and the outcome of every job."""
         for job in jobs:
-            yield job.key, _carried_out(job)
+            yield job.key, _carry_out_here(job)
 
 
-def _carried_out(job: Job[Key, T]) -> Outcome[Any]:
+def _carry_out_here(job: Job[Key, T]) -> Outcome[Any]:
     parts: list[object] = []
     end = monotonic() + job.timeout
 
@@ -415,13 +423,13 @@ def _carried_out(job: Job[Key, T]) -> Outcome[Any]:
             if monotonic() > end:
                 raise _OutOfTime(job.timeout)
 
-    token = _TELL.set(keep_in_time)
+    token = _SEND_TO_PARENT.set(keep_in_time)
     try:
         return Outcome(job.function(*job.arguments), parts=parts)
     except Exception as error:  # noqa: BLE001  # whatever breaks in a job is its outcome
         return Outcome(None, *failure(error), parts)
     finally:
-        _TELL.reset(token)
+        _SEND_TO_PARENT.reset(token)
 
 
 def work() -> None:
@@ -441,7 +449,7 @@ def _serve(
         # So it stays: the two ends may be of two commits.
         _send(connection, (kind, content))
 
-    _TELL.set(tell)
+    _SEND_TO_PARENT.set(tell)
     with suppress(*_CLOSED):
         while True:
             job = connection.recv_bytes()
@@ -493,7 +501,7 @@ class Copy(_Ending, Generic[T]):
     """
 
     def __init__(self, function: Callable[..., T]) -> None:
-        self.talk, theirs = Pipe()
+        self.talk, far_end = Pipe()
         with warnings.catch_warnings():
             # Python 3.12 warns of other threads, whose locks a copy would find locked: those here
             # only wait.
@@ -502,17 +510,17 @@ class Copy(_Ending, Generic[T]):
             self.number = os.fork()
         if not self.number:
             try:
-                _wish(END_WITH_PARENT, SIGKILL)
+                _set_process_option(END_WITH_PARENT, SIGKILL)
                 self.talk.close()
-                _serve(theirs, lambda arguments: (function, pickle.loads(arguments)))
+                _serve(far_end, lambda arguments: (function, pickle.loads(arguments)))
             finally:
                 # Neither the caller's handlers nor its buffers are this copy's to run and to flush.
                 os._exit(1)
-        theirs.close()
+        far_end.close()
 
     def ask(self, *arguments: object, timeout: float = MOST_WAITING) -> Outcome[T]:
         """Return the outcome of a call, which ends the copy where it takes too long."""
-        return _answer(self, arguments, timeout)
+        return _await_outcome(self, arguments, timeout)
 
     def end(self) -> int:
         """End the copy, if it has not ended, and return its exit code then."""
@@ -556,18 +564,18 @@ class _Control:
         if self.process:
             self.socket.close()
             self.process.wait()
-        self.socket, theirs = socket.socketpair()
+        self.socket, far_end = socket.socketpair()
         program = (
             f"import sys; sys.path[:] = {sys.path!r}; from pudle import workers;"
-            f" workers._supervise({theirs.fileno()})"
+            f" workers._supervise({far_end.fileno()})"
         )
         # Ctrl-C in the terminal reaches this process alone, which decides.
-        with theirs:
+        with far_end:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[far_end.fileno()],
                 env=os.environ | ONE_THREAD,
             )
 
@@ -594,7 +602,7 @@ def _supervise(descriptor: int) -> None:
     control = socket.socket(fileno=descriptor)
     for number in (SIGINT, SIGTERM):
         signal(number, SIG_IGN)
-    _wish(ADOPT_ORPHANS, 1)
+    _set_process_option(ADOPT_ORPHANS, 1)
     # A child that ends is a byte to read, so that one wait is for both.
     alarm, wakes = socket.socketpair()
     wakes.setblocking(False)
@@ -633,12 +641,12 @@ def _load(module: str, control: socket.socket) -> None:
     """Import a module, which may take seconds; if the parent ends meanwhile, end this process."""
     if module in sys.modules:
         return
-    done = threading.Event()
+    is_loaded = threading.Event()
 
     def watch() -> None:
         poll = select.poll()
         poll.register(control, 0)  # which still tells that the other end is closed
-        while not done.is_set():
+        while not is_loaded.is_set():
             if poll.poll(50):
                 os._exit(0)
 
@@ -647,7 +655,7 @@ def _load(module: str, control: socket.socket) -> None:
     with suppress(Exception):  # the process itself will say what is wrong
         importlib.import_module(module)
     # A copy of this process would have no such thread, and maybe a lock of it.
-    done.set()
+    is_loaded.set()
     thread.join()
 
 
@@ -655,8 +663,10 @@ def _end_orphans(guards: set[int]) -> None:
     """End what guards that were killed have left; forget all guards that have ended."""
     orphaned = set()
     with suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            number, status = ended
+        while True:
+            number, status = os.waitpid(-1, os.WNOHANG)
+            if not number:
+                break
             # A guard ends by itself when nothing is left to guard.
             if number not in guards or status:
                 orphaned.add(number)
@@ -667,7 +677,7 @@ def _end_orphans(guards: set[int]) -> None:
                 os.kill(number, SIGKILL)
 
 
-def _wish(option: int, value: int) -> bool:
+def _set_process_option(option: int, value: int) -> bool:
     """Tell Linux how this process wishes to be treated, and return whether it will be; another
     system does not.
     """
@@ -690,18 +700,19 @@ def _guard(connection: Connection, streams: Sequence[int], request: _Request) ->
     try:
         os.setsid()
         signal(SIGCHLD, SIG_DFL)
-        adopts, guard = _wish(ADOPT_ORPHANS, 1), os.getpid()
+        adopts, guard = _set_process_option(ADOPT_ORPHANS, 1), os.getpid()
         if not (process := os.fork()):
-            _wish(END_WITH_PARENT, SIGKILL)
+            _set_process_option(END_WITH_PARENT, SIGKILL)
             if os.getppid() == guard:  # or it was killed before the wish
                 _become(streams, request)
             os._exit(1)
         threading.Thread(target=watch, daemon=True).start()
+        number = 0
         # Others that end meanwhile are orphans.
-        while (ended := os.waitpid(-1, 0))[0] != process:
-            pass
+        while number != process:
+            number, status = os.waitpid(-1, 0)
         _end_related(adopts)
-        _send(connection, os.waitstatus_to_exitcode(ended[1]))
+        _send(connection, os.waitstatus_to_exitcode(status))
     finally:
         os._exit(0)
 
@@ -756,7 +767,7 @@ def _kill_related() -> None:
             os.kill(number, SIGKILL)
 
 
-class _Seen(NamedTuple):
+class _LivingProcess(NamedTuple):
     """A living process: its number, its parent's and its session's."""
 
     number: int
@@ -769,11 +780,11 @@ def _related(roots: set[int], spared: Iterable[int] = ()) -> set[int]:
     neither these themselves nor what is spared, with what descends from it.
     """
     children: dict[int, list[int]] = {}
-    seen = list(_living())
-    for process in seen:
+    processes = list(_living())
+    for process in processes:
         children.setdefault(process.parent, []).append(process.number)
     excluded = roots | {*spared}
-    related = {process.number for process in seen if process.session in roots} - excluded
+    related = {process.number for process in processes if process.session in roots} - excluded
     waiting = [*roots, *related]
     while waiting:
         new = {*children.get(waiting.pop(), ())} - excluded - related
@@ -782,7 +793,7 @@ def _related(roots: set[int], spared: Iterable[int] = ()) -> set[int]:
     return related
 
 
-def _living() -> Generator[_Seen]:
+def _living() -> Generator[_LivingProcess]:
     """Yield the living processes of this machine, as far as they can be seen."""
     if os.path.isdir("/proc/self"):
         for name in filter(str.isdigit, os.listdir("/proc")):
@@ -791,7 +802,7 @@ def _living() -> Generator[_Seen]:
                 text = Path("/proc", name, "stat").read_text(errors="replace")
                 state, parent, _, session, *_ = text.rpartition(")")[2].split()
                 if state != "Z":
-                    yield _Seen(int(name), int(parent), int(session))
+                    yield _LivingProcess(int(name), int(parent), int(session))
         return
     command = ["ps", "-A", "-o", "pid=,ppid=,stat="]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listing:
@@ -800,4 +811,4 @@ def _living() -> Generator[_Seen]:
         number, parent, state = line.split()
         with suppress(OSError):
             if int(number) != listing.pid and not state.startswith("Z"):
-                yield _Seen(int(number), int(parent), os.getsid(int(number)))
+                yield _LivingProcess(int(number), int(parent), os.getsid(int(number)))

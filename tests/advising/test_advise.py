@@ -21,7 +21,7 @@ from pudle.answers import NO_CURVE, Line, Measured, Requirement, Rounds
 from pudle.datasets.ridge import RidgeRegression
 from pudle.errors import InvalidArgument
 from pudle.estimators.alternating import Alternating
-from pudle.measuring import checked
+from pudle.measuring import check_results
 from pudle.measuring.results import cost
 
 KAPPA = 8
@@ -215,7 +215,7 @@ def test_a_plugin_that_failed_its_check_takes_no_part(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     mine = Mine()
     assert [each.estimator for each in list_candidates([pudle.Ista()], [mine])] == [mine]
-    checked.remember({checked.key_of(mine): ["claim[ridge-linear-ista]"]})
+    check_results.remember({check_results.key_of(mine): ["claim[ridge-linear-ista]"]})
     with pytest.raises(InvalidArgument, match="failed `pudle check`: mend what it names"):
         list_candidates([pudle.Ista()], [mine])
 

@@ -25,13 +25,13 @@ from pudle.files import read_arrays, read_record, write_record
 from pudle.learning.checkpoint import CHECKPOINT
 from pudle.learning.learner import Learner
 from pudle.measuring.commits.pair import CommitPair
-from pudle.measuring.contents import Round, Rounds
-from pudle.measuring.results.cost import Cost, CostRecord
+from pudle.measuring.results.cost import CostRecord, EstimateCost
 from pudle.measuring.results.reference import CaseReference
 from pudle.measuring.results.score import ScoreRecord, Scores
 from pudle.measuring.run import Run
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
+from pudle.measuring.stored_files import CommitRounds, Round
 from pudle.reports.load import ExperimentRecord, load
 from pudle.reports.report import Report
 
@@ -315,7 +315,7 @@ def selection(folder):
 def rounds(folder):
     pair = CommitPair(folder, "a" * 40, "b" * 40, "quick")
     row = Round(case="one", estimator="backprop", depth=3, base=1.0)
-    Rounds(rounds=[row]).write(pair.rounds_path)
+    CommitRounds(rounds=[row]).write(pair.rounds_path)
     return pair.rounds_path, pair.read, "run `pudle compare --run` again"
 
 
@@ -357,7 +357,7 @@ def measured(tmp_path_factory):
     """A store with the scores, references and times of one case."""
     store = Store(tmp_path_factory.mktemp("measured"), "quick")
     Scores(TINY, "alternating").measure(store)
-    Cost("seconds", TINY, "alternating", 1).write(store, value=1.0, samples=[1.0])
+    EstimateCost("seconds", TINY, "alternating", 1).write(store, value=1.0, samples=[1.0])
     return store.folder
 
 
@@ -366,7 +366,7 @@ def store(measured, tmp_path):
     return Store(shutil.copytree(measured, tmp_path / "store"), "quick")
 
 
-@pytest.mark.parametrize("kind, damage", table(dict.fromkeys((Scores, Cost), RECORDS)))
+@pytest.mark.parametrize("kind, damage", table(dict.fromkeys((Scores, EstimateCost), RECORDS)))
 def test_a_run_measures_again_what_is_damaged(store, kind, damage):
     run = Run(CHOSEN, store)
     assert not any(map(run.is_missing, run.results))

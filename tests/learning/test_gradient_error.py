@@ -12,7 +12,7 @@ import torch
 from support.problems.learning import Watched, planted
 
 import pudle
-from pudle.learning.training import COSINE, ERROR, GAP
+from pudle.learning.learning_experiment import COSINE, ERROR, GAP
 
 COLUMNS = [ERROR, COSINE, GAP]
 SMALL = "sparse_gaussian(n_samples=60, n_features=16, n_components=18, n_nonzero_coefs=2{})"

@@ -21,14 +21,14 @@ from pudle.measuring.execution import execute
 from pudle.measuring.meters import touch
 from pudle.measuring.options import Options
 from pudle.measuring.results import cost
-from pudle.measuring.results.cost import Cost, Turns
+from pudle.measuring.results.cost import EstimateCost, Turns
 from pudle.measuring.results.score import ScoreRow, Scores
 from pudle.measuring.run import Run
 from pudle.measuring.store import Store
 from pudle.reports.load import load
 from pudle.reports.report import Report
 from pudle.reports.tables import provenance_table
-from pudle.workers import Here, Pool
+from pudle.workers import InProcess, Pool
 
 METRICS = ("memory_bytes", "seconds", "seconds_torch")
 
@@ -60,7 +60,7 @@ def planned(selection, store, **options):
 
 
 def seconds(*estimators):
-    return [Cost("seconds", TINY, name, 5) for name in estimators]
+    return [EstimateCost("seconds", TINY, name, 5) for name in estimators]
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_a_cost_is_measured_once_and_again_on_request(tmp_path):
     assert [len(work.results) for work in works] == [1, 4]
     records = measured(selection, store)
     assert planned(selection, store) == []
-    assert len(planned(selection, store, again=True)) == 3
+    assert len(planned(selection, store, remeasure=True)) == 3
     for each, record in zip(wanted, records, strict=True):
         assert each.read(store) == record and record.status == "ok"
         assert record.identity == (each.metric, "tiny", each.estimator, 5)
@@ -92,7 +92,7 @@ def test_costs_in_several_threads_are_others_and_named_on_the_page(tmp_path):
     for threads in (1, 2, 1, 2):
         run = Run(selected("alternating", cases=(TINY,), depths=(5,), threads=threads), store)
         run.begin()
-        assert bool(run.fill(Here())) == (threads not in costs)
+        assert bool(run.fill(InProcess())) == (threads not in costs)
         records = [run.records[cost] for cost in run.costs]
         assert costs.setdefault(threads, records) == records
         assert {(record.status, record.provenance.threads) for record in records} == {
@@ -118,7 +118,7 @@ def test_times_are_taken_at_the_depths_that_answers_name_as_well(tmp_path):
     run = Run(selection, Store(tmp_path / "quick" / "store", "quick"), rounds=3)
     run.begin()
     assert {each.depth for each in run.costs} == {1}
-    run.fill(Here())
+    run.fill(InProcess())
     (known,) = run.measured()["tiny"]
     named = {int(known.reach(error).depth) for error in selection.timed_errors}
     assert named <= {50, 200, 400} and {each.depth for each in run.costs} == {1, *named}

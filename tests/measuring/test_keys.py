@@ -13,7 +13,7 @@ import pudle
 from pudle import LearningExperiment, names
 from pudle.kernel_choice import VARIABLE
 from pudle.measuring import provenance, sources
-from pudle.measuring.results.cost import Cost
+from pudle.measuring.results.cost import EstimateCost
 from pudle.measuring.results.experiment import CarriedExperiment
 from pudle.measuring.results.reference import CaseReference
 from pudle.measuring.results.score import Scores
@@ -33,7 +33,7 @@ NEUTRAL = {
     "text",
     "validation",
     "workers",
-    "measuring/contents",
+    "measuring/stored_files",
     "measuring/naming",
     "measuring/provenance",
     "measuring/results/reference",
@@ -56,7 +56,7 @@ def imported(path):
         yield each.removeprefix("pudle.").replace(".", "/")
 
 
-@pytest.mark.parametrize("kind", [Scores, Cost, CaseReference, CarriedExperiment])
+@pytest.mark.parametrize("kind", [Scores, EstimateCost, CaseReference, CarriedExperiment])
 def test_rooms_hold_all_that_a_result_is_computed_with(kind):
     """Whatever a room imports is in a room as well, or changes no number; no command is in one."""
     paths = sources.files(kind.rooms)
@@ -97,7 +97,7 @@ RESULTS = {
     type(result): result
     for result in (
         Scores(TINY, "truncated(window=3)"),
-        Cost("seconds", TINY, "truncated(window=3)", 5),
+        EstimateCost("seconds", TINY, "truncated(window=3)", 5),
         CaseReference(TINY, 0, "exact"),
         CarriedExperiment("one", "of some", pudle.LearningExperiment(TINY.dataset, epochs=3)),
     )
@@ -147,7 +147,7 @@ CASE = (
             ),
         ),
         (
-            Cost,
+            EstimateCost,
             ({"seeds": (0, 7)}, {"depths": (5, 9)}, {"name": "tiny"}, {"profile": "default"}),
             (
                 {"seeds": (1, 0)},
@@ -182,24 +182,24 @@ def test_each_part_counts(place, kind, same, others):
 
 
 def test_kernels_machine_and_fingerprints_count(place, monkeypatch):
-    kinds = (Scores, Cost, CarriedExperiment)
+    kinds = (Scores, EstimateCost, CarriedExperiment)
     before = {kind: place(kind) for kind in kinds}
-    torch_path = place(Cost, metric="seconds_torch")
+    torch_path = place(EstimateCost, metric="seconds_torch")
     with monkeypatch.context() as patch:
         patch.setenv(VARIABLE, "numba")
         assert not any(place(kind) == before[kind] for kind in kinds)
-        assert place(Cost, metric="seconds_torch") == torch_path
+        assert place(EstimateCost, metric="seconds_torch") == torch_path
     with monkeypatch.context() as patch:
         patch.setattr("pudle.measuring.results.cost.machine", lambda: {"cpu": "another"})
-        assert place(Scores) == before[Scores] and place(Cost) != before[Cost]
-    assert place(Cost, threads=1) == before[Cost] != place(Cost, threads=2)
+        assert place(Scores) == before[Scores] and place(EstimateCost) != before[EstimateCost]
+    assert place(EstimateCost, threads=1) == before[EstimateCost] != place(EstimateCost, threads=2)
     for cls in (
         type(pudle.make_dataset(TINY.dataset)),
         type(pudle.make_estimator("truncated(window=3)")),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(cls, "fingerprint", lambda self: "another version")
-            assert place(Scores) != before[Scores] and place(Cost) != before[Cost]
+            assert place(Scores) != before[Scores] and place(EstimateCost) != before[EstimateCost]
 
 
 def test_every_source_counts_where_no_commit_says_what_was_measured(monkeypatch):

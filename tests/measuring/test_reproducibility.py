@@ -28,12 +28,12 @@ from pudle.files import read_record
 from pudle.measuring.run import Run
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
-from pudle.workers import Here
+from pudle.workers import InProcess
 
 folder = Path(sys.argv[1])
 torch.set_num_threads(int(sys.argv[2]))
 selection = read_record(folder / "selection.json", Selection)
-Run(selection, Store(folder, "quick")).fill(Here(), costs=False)
+Run(selection, Store(folder, "quick")).fill(InProcess(), costs=False)
 """
 
 

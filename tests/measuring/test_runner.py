@@ -17,15 +17,15 @@ from pudle import names
 from pudle.algorithms import kernels
 from pudle.errors import ChangedSources
 from pudle.measuring import sources
-from pudle.measuring.contents import BROKEN
 from pudle.measuring.execution import execute
 from pudle.measuring.experiment import ExperimentResult
-from pudle.measuring.results.cost import Cost
+from pudle.measuring.results.cost import EstimateCost
 from pudle.measuring.results.experiment import CarriedExperiment
 from pudle.measuring.results.reference import CaseReference
 from pudle.measuring.results.score import Scores
 from pudle.measuring.run import Run
 from pudle.measuring.store import Store
+from pudle.measuring.stored_files import BROKEN
 from pudle.references.certified import MINIMIZER_TARGETS
 from pudle.reports.load import load
 from pudle.reports.tables import problems_table
@@ -147,7 +147,7 @@ def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path
     late, reference = Outcome(None, "timeout", "late"), CaseReference(CASE, 0, "exact")
     for write in (
         lambda: Scores(CASE, "alternating").failed(store, late),
-        lambda: Cost("seconds", CASE, "alternating", 5).failed(store, late),
+        lambda: EstimateCost("seconds", CASE, "alternating", 5).failed(store, late),
         lambda: reference.measure(store),
         lambda: experiment.conclude(store, ExperimentResult([], arrays={"one": [1]})),
         lambda: experiment.failed(store, late),

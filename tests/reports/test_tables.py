@@ -23,7 +23,7 @@ from support.records.synthetic import (
     write_run,
 )
 
-from pudle.measuring import checked
+from pudle.measuring import check_results
 from pudle.reports import tables
 from pudle.reports.answers import answers, budgets
 from pudle.reports.error_tables import error_texts
@@ -87,9 +87,17 @@ def test_a_plugin_says_whether_it_was_checked_and_one_that_failed_is_no_answer(
     stored |= {"new": ("c", "not checked"), "quick": ("d", "not checked")}
     write_run(home / "quick", plugins=stored)
     assert Report(load(home, "quick")).answers[0].best.estimator == "failed"
-    checked.remember({"a": ["claim[ridge-linear-ista]"], "b": [], checked.QUICKLY + "d": []})
+    check_results.remember(
+        {"a": ["claim[ridge-linear-ista]"], "b": [], check_results.QUICKLY + "d": []}
+    )
     report = Report(load(home, "quick"))
-    words = ["", checked.CHECKED, checked.NOT_CHECKED, checked.QUICKLY, checked.FAILED]
+    words = [
+        "",
+        check_results.CHECKED,
+        check_results.NOT_CHECKED,
+        check_results.QUICKLY,
+        check_results.FAILED,
+    ]
     assert [row.check for row in report.summary] == words
     assert report.answers[0].best.estimator == "passed"
     assert "No answer, because `pudle check` failed: `failed`." in report.notes
@@ -245,7 +253,9 @@ def test_what_not_to_rely_on_is_one_list(tmp_path):
     records = [record(one, name, references=rows) for name in names]
     write(tmp_path, records)
     write_experiments(tmp_path, [training("one"), training("two", "alternating")])
-    results = dataclasses.replace(load(tmp_path, "quick"), checks={"mine": checked.NOT_CHECKED})
+    results = dataclasses.replace(
+        load(tmp_path, "quick"), checks={"mine": check_results.NOT_CHECKED}
+    )
     report = Report(results)
     told = " ".join(report.caveats)
     for words in (

@@ -8,7 +8,7 @@ from .. import names
 from ..algorithms import Algorithm
 from ..errors import InvalidArgument, PudleError
 from ..estimator import GradientEstimator
-from ..measuring.checked import FAILED, key_of, verdict
+from ..measuring.check_results import FAILED, check_status, key_of
 from ..peers import Peer
 from ..problems import Problem
 
@@ -91,7 +91,7 @@ def _check_suitable(spec: str, estimator: GradientEstimator) -> None:
             f"estimator {spec!r} is {estimator.computes}: no error can be stated for it; leave it"
             " out"
         )
-    if names.is_plugin(type(estimator)) and verdict(key_of(estimator)) == FAILED:
+    if names.is_plugin(type(estimator)) and check_status(key_of(estimator)) == FAILED:
         raise InvalidArgument(
             f"estimator {spec!r} failed `pudle check`: mend what it names, or leave the estimator"
             " out"

@@ -26,7 +26,7 @@ from ..references.certified import default_target
 from ..references.probe import probe, why_another
 from ..references.records import SCORED, Reference
 from ..validation import check_choice
-from ..workers import Here
+from ..workers import InProcess
 from .candidates import Candidate, suitable_algorithms
 from .tolerance import tolerance_limit
 
@@ -118,7 +118,7 @@ class Search:
             self.algorithms = [*suitable_algorithms(first)]
         self.case = Case(
             "advice",
-            names.Spec("datasets", problems.called, problems),
+            names.Spec("datasets", problems.label, problems),
             names.canonical("algorithms", self.algorithms[0]),
             loss,
             seeds=(0,),
@@ -131,7 +131,7 @@ class Search:
             # Seeds without a reference are left aside, also where they draw the same.
             scorable = [self.reference(seed).status in SCORED for seed in (0, 1)]
             self.single = self.single and all(scorable)
-        self.problem = f"{problems.called}, {loss} loss"
+        self.problem = f"{problems.label}, {loss} loss"
         if algorithm:
             self.problem += f", {self.case.algorithm}"
         if self.single:
@@ -184,7 +184,7 @@ class Search:
         """
         selection = self._select(depths, tuple(seeds), costs)
         run = Run(selection, self.store, rounds)
-        run.fill(Here(), again=True)
+        run.fill(InProcess(), remeasure=True)
         for score in run.scores:
             record = run.record(score)
             if record and record.status != "ok":

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from .. import conformance, names
 from ..errors import InvalidArgument, MissingDependency
-from ..measuring import checked
+from ..measuring import check_results
 from ..terminal import POSITIVE, echo, progress_bar
 from ..text import count
 from ..workers import BUILT_IN, START, Pool, limit_memory
@@ -118,7 +118,7 @@ def check_command(
             steps = _select_steps(plan.steps, expression)
             spec = names.placed(target, Path.absolute)
             if last_failed:
-                failed_before = checked.failures().get(spec, [])
+                failed_before = check_results.failures().get(spec, [])
                 steps = [step for step in steps if step.unfinished.title in failed_before] or steps
             records = _carry_out(pool, timeout, target, plan.title, steps, quick)
             target_failed = any(record.status == "failed" for record in records)
@@ -127,7 +127,7 @@ def check_command(
             if target_failed:
                 keys.append(plan.key)
             elif len(records) >= len(plan.steps):
-                keys.append(f"{checked.QUICKLY}{plan.key}" if quick else plan.key)
+                keys.append(f"{check_results.QUICKLY}{plan.key}" if quick else plan.key)
             _remember(keys, records)
             print_result(plan.title, plan.descriptions, records, plan.remark, verbose)
             failed |= target_failed
@@ -214,8 +214,8 @@ def _remember(keys: Iterable[str], records: list[CheckRecord]) -> None:
     """Keep, under each key, what failed now, and what failed before and did not run."""
     ran = {record.title for record in records}
     failed = [record.title for record in records if record.status == "failed"]
-    known = checked.failures()
-    checked.remember(
+    known = check_results.failures()
+    check_results.remember(
         {
             key: [*(title for title in known.get(key, []) if title not in ran), *failed]
             for key in keys
@@ -244,7 +244,7 @@ def _plan(target: str, quick: bool) -> CheckPlan:
     descriptions = {check.name: check.description for check in checks}
     return CheckPlan(
         names.text(estimator),
-        checked.key_of(estimator),
+        check_results.key_of(estimator),
         descriptions,
         steps,
         _remark(estimator),

@@ -13,7 +13,7 @@ from .dataset import (
     SparseCodingDataset,
     ToTensor,
 )
-from .given import GivenProblems
+from .given_problems import GivenProblems
 
 __all__ = [
     "PATH",

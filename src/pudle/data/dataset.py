@@ -143,7 +143,7 @@ class Dataset(ABC):
             chosen = {"loss": loss or losses[0], "dtype": dtype, "device": device}
             options = vars(self) | self.paths() | chosen
             problem = make(**{name: options[name] for name in parameters.keys() & options.keys()})
-            return _check_made(self.name, problem, dtype, torch.device(device))
+            return _check_problem_made(self.name, problem, dtype, torch.device(device))
 
         name = make.__name__
         body = {"name": name, "losses": losses, "problem": problem, "__doc__": make.__doc__}
@@ -223,7 +223,9 @@ def _options(
         yield name, parameter.annotation, field
 
 
-def _check_made(name: str, problem: object, dtype: torch.dtype, device: torch.device) -> Problem:
+def _check_problem_made(
+    name: str, problem: object, dtype: torch.dtype, device: torch.device
+) -> Problem:
     """Return the problem that a user's function made; refuse what is none, and one of another dtype
     or on another device.
     """

@@ -26,9 +26,9 @@ from .user_files import (
     check_columns,
     check_numbers,
     columns_without_numbers,
-    explained,
     file_size,
     npy_header,
+    one_line_errors,
     read_npy,
     read_npz,
     read_parquet,
@@ -75,7 +75,7 @@ def as_table(data: Any, name: str, rows: Rows | None = None) -> FloatArray:
     """Return an array or a data frame as float64, shape (rows, columns), or refuse it by its name
     in one line; `rows` has the numbers of the rows where they are not all.
     """
-    with explained(name):
+    with one_line_errors(name):
         if hasattr(data, "select_dtypes"):
             check_columns(columns_without_numbers(data))
         values = np.asarray(
@@ -160,7 +160,7 @@ class RowsOnDisk:
 
     def read(self, rows: Rows) -> FloatArray:
         """Return the rows of ascending numbers, or refuse one that is not finite."""
-        with explained(self._name):
+        with one_line_errors(self._name):
             check_numbers((len(rows), *self._array.shape[1:]))
             values = self._read(rows)
         return as_table(values, self._name, rows)

@@ -3,7 +3,7 @@
 A file is looked at before it is read. A pipe is waited for and a device has no end, so anything but
 a regular file is refused; the shape and the type that a file states are compared with what it holds
 and with `MOST_NUMBERS` before memory is taken. Whatever is wrong becomes `InvalidArgument`, one
-line that names the option and its value.
+line that names the `option` and its value.
 """
 
 import contextlib
@@ -35,25 +35,25 @@ USE_MEMORY_MAPPED = "give fewer, or an .npy file to the dataset memory_mapped, w
 
 
 @contextlib.contextmanager
-def explained(shown: str) -> Iterator[None]:
+def one_line_errors(option: str) -> Iterator[None]:
     """Raise InvalidArgument for whatever is wrong with a file, in one line that begins with the
-    option and its value, as they are `shown`.
+    `option` and its value.
     """
     try:
         yield
     except ImportError as error:
         raise MissingDependency(
-            f"{shown} needs pyarrow: pip install 'pudle[parquet]', or convert the file to .csv"
+            f"{option} needs pyarrow: pip install 'pudle[parquet]', or convert the file to .csv"
         ) from error
     except InvalidArgument as error:
-        raise InvalidArgument(f"{shown} {error}") from None
+        raise InvalidArgument(f"{option} {error}") from None
     except MemoryError as error:
-        raise InvalidArgument(f"{shown} does not fit into memory: {USE_MEMORY_MAPPED}") from error
+        raise InvalidArgument(f"{option} does not fit into memory: {USE_MEMORY_MAPPED}") from error
     except Exception as error:
         kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
         reason = getattr(error, "strerror", None) or first_line(error) or "it is empty"
         raise InvalidArgument(
-            f"{shown} cannot be read ({kind}{reason}): correct the path or repair the file"
+            f"{option} cannot be read ({kind}{reason}): correct the path or repair the file"
         ) from error
 
 
@@ -72,7 +72,7 @@ def user_file(path: str | Path, name: str = "path") -> Iterator[BufferedReader]:
     """Open a regular file that the option `name` gives; whatever is wrong with it, or with what is
     read from it, is InvalidArgument.
     """
-    with explained(f"{name}={str(path)!r}"):
+    with one_line_errors(f"{name}={str(path)!r}"):
         expanded = Path(path).expanduser()
         check_regular(expanded)
         with opened(expanded) as file:
@@ -137,7 +137,7 @@ def read_npz(file: BufferedReader, choose: Callable[[list[str]], Sequence[str]])
             if member.filename.endswith(".npy")
         }
         for name in choose([*members]):
-            with explained(f"array {name!r}"), archive.open(members[name]) as stored:
+            with one_line_errors(f"array {name!r}"), archive.open(members[name]) as stored:
                 arrays.append(read_npy(stored, members[name].file_size))
     return arrays
 
@@ -191,14 +191,16 @@ def read_separated(file: BufferedReader, separator: str) -> AnyArray:
 
 def columns_without_numbers(frame: Any) -> dict[Any, str]:
     """Return the columns of a data frame that hold no numbers, by name with what they hold."""
-    others = frame.select_dtypes(exclude=["number", "bool"]) if len(frame) else frame[[]]
-    return {name: str(others[name].dtype) for name in others}
+    frame_without_numbers = (
+        frame.select_dtypes(exclude=["number", "bool"]) if len(frame) else frame[[]]
+    )
+    return {name: str(frame_without_numbers[name].dtype) for name in frame_without_numbers}
 
 
-def check_columns(others: dict[Any, str]) -> None:
+def check_columns(columns: dict[Any, str]) -> None:
     """Refuse columns that hold no numbers, given by name with what they hold."""
-    for name, holds in others.items():
-        raise InvalidArgument(f"holds {holds} in column {name!r}, not numbers: remove or encode it")
+    for name, dtype in columns.items():
+        raise InvalidArgument(f"holds {dtype} in column {name!r}, not numbers: remove or encode it")
 
 
 def read_parquet(file: BufferedReader) -> Any:
@@ -233,10 +235,10 @@ def read_svmlight(file: BufferedReader) -> tuple[NDArray[np.float64], NDArray[np
     if not features.nnz:
         raise InvalidArgument("holds no feature: give a file of lines as `1 1:0.5 2:0.7`")
     dense: NDArray[np.float64] = features.toarray()
-    for what, values in (("feature", dense), ("label", labels)):
-        if bad := int(np.count_nonzero(~np.isfinite(values))):
+    for noun, values in (("feature", dense), ("label", labels)):
+        if n_invalid := int(np.count_nonzero(~np.isfinite(values))):
             raise InvalidArgument(
-                f"has {count(bad, f'{what} that is', f'{what}s that are')} NaN or infinite: remove"
-                " or replace what is not finite"
+                f"has {count(n_invalid, f'{noun} that is', f'{noun}s that are')} NaN or infinite:"
+                " remove or replace what is not finite"
             )
     return dense, labels

@@ -10,9 +10,9 @@ from ..problems.l1 import DictionaryProblem
 from ..validation import check_integer, check_positive
 from .images import Images
 from .learner import Learner
+from .learning_experiment import LearningExperiment
 from .options import TrainingOptions
 from .run import Measure
-from .training import LearningExperiment
 
 
 @dataclass(frozen=True)

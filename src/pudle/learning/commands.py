@@ -22,9 +22,9 @@ from ..terminal import POSITIVE, check_device, device_option, echo, progress_bar
 from ..text import about
 from ..validation import type_hints
 from .denoising import DenoisingExperiment
+from .learning_experiment import LearningExperiment
 from .options import summaries
 from .processes import launched, number_launched
-from .training import LearningExperiment
 
 E = TypeVar("E", bound=LearningExperiment)
 

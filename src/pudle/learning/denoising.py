@@ -31,9 +31,9 @@ from ..problems.l1 import DictionaryProblem
 from ..validation import check_choice, check_integer, check_positive
 from . import images
 from .learner import Training
+from .learning_experiment import LearningExperiment
 from .matching import Array
 from .run import LearningRun, Measure
-from .training import LearningExperiment
 
 #: Side in pixels of the pictures of a test image that a result keeps.
 PICTURE = 160

@@ -17,7 +17,7 @@ from ..problems.l1 import DictionaryProblem
 from ..streams import generator
 from ..validation import check_choice, check_positive
 from .learner import Learner, Training
-from .training import LearningExperiment
+from .learning_experiment import LearningExperiment
 
 #: Where an error of the gradient points.
 Direction = Literal["noise", "fixed", "away", "toward"]

@@ -17,8 +17,8 @@ from ..problems.l1 import DictionaryProblem
 from ..validation import check_choice, check_integer
 from .images import Images
 from .learner import Training
+from .learning_experiment import LearningExperiment
 from .matching import Array, float64_array
-from .training import LearningExperiment
 
 #: Smallest ridge of an atom. An atom that no sample uses needs one for a solution; its weights are
 #: zero with any.

@@ -19,8 +19,8 @@ from ..streams import generator
 from ..validation import check_integer
 from .images import Images
 from .learner import Training
+from .learning_experiment import LearningExperiment
 from .matching import Array, float64_array, match_atoms
-from .training import LearningExperiment
 
 #: A pair is weighed if the inner product of its two samples is at least this, in units where the
 #: mean square of a nonzero coefficient is one: two samples that share an atom have about one.

@@ -20,8 +20,8 @@ from ..measuring.experiment import Experiment, ExperimentResult, Plain, Progress
 from ..names import make_dataset, spec_field
 from ..streams import generator
 from ..validation import check_options
+from .learning_experiment import LearningExperiment
 from .matching import Array, float64_array, match_atoms
-from .training import LearningExperiment
 
 
 @dataclass(frozen=True)

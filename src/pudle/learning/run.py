@@ -154,10 +154,10 @@ class LearningRun:
             )
         self.start = replace(self.problem, dictionary=(dictionary / norms).detach()).theta
         self.theta = torch.nn.Parameter(self.start.clone())
-        self.optimizer = check_made(
+        self.optimizer = check_maker_result(
             parts.optimizer, parts.optimizer.make(self.theta), torch.optim.Optimizer
         )
-        self.schedule = check_made(
+        self.schedule = check_maker_result(
             parts.schedule, parts.schedule.make(self.optimizer, options.epochs), LRScheduler
         )
         samples = len(self.problem.observations)
@@ -210,8 +210,8 @@ class LearningRun:
                 configuration[name] = value
         return configuration | {"data": digest.hexdigest()[:16]}
 
-    def places(self, step: int) -> Tensor:
-        """Return which of the problem's samples a step takes, the first step being 0."""
+    def sample_indices(self, step: int) -> Tensor:
+        """Return the indices of the samples that a step takes, the first step being 0."""
         epoch, index = divmod(step, self.steps_per_epoch)
         total, first = len(self.problem.observations), index * self.batch_size
         if self.batch_size == total:
@@ -229,7 +229,7 @@ class LearningRun:
         problem, samples = self.problem, self.batch_size
         processes = processes or self.processes
         if self.source is None:
-            places = self.places(step)
+            places = self.sample_indices(step)
             samples = len(places)
             rows = places[processes.part(samples)]
             tensors = {name: getattr(problem, name) for name in problem.per_sample}
@@ -280,7 +280,7 @@ class LearningRun:
             known = self.codes.new_zeros(samples, *self.codes.shape[1:])
             known[self.processes.part(samples)] = evaluations[-1].codes
             self.processes.add(known)
-            self.codes[self.places(counts.step)] = known
+            self.codes[self.sample_indices(counts.step)] = known
         # A line search evaluates at several dictionaries; the first is the one the step starts
         # from.
         first = evaluations[0]
@@ -397,14 +397,16 @@ class LearningRun:
         return norms
 
 
-def check_made(maker: Optimizer | Schedule, made: object, kind: type[T]) -> T:
-    """Return what a user's optimizer or schedule made for torch, or refuse anything else."""
-    if not isinstance(made, kind):
+def check_maker_result(maker: Optimizer | Schedule, result: object, kind: type[T]) -> T:
+    """Return the optimizer or the schedule that a user's class made for torch, or refuse another
+    type.
+    """
+    if not isinstance(result, kind):
         raise InvalidArgument(
-            f"{names.text(maker)}: its method make returns {type(made).__name__}: return a"
+            f"{names.text(maker)}: its method make returns {type(result).__name__}: return a"
             f" {kind.__module__}.{kind.__qualname__}"
         )
-    return made
+    return result
 
 
 def check_estimate(estimator: GradientEstimator, estimate: object, theta: Tensor) -> None:

@@ -66,7 +66,7 @@ class DaskCluster:
         """Yield the work of every job and its outcome, in the order in which they end."""
         waiting: list[Work] = [job.key for job in jobs][::-1]
         running: dict[Future, Work] = {}
-        ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        ended_futures: queue.SimpleQueue[Future] = queue.SimpleQueue()
         try:
             while waiting or running:
                 threads = sum(worker["nthreads"] for worker in self._workers())
@@ -78,9 +78,9 @@ class DaskCluster:
                         continue
                     future = self._submit(work)
                     running[future] = work
-                    future.add_done_callback(ended.put)
+                    future.add_done_callback(ended_futures.put)
                 if running:
-                    future = ended.get()
+                    future = ended_futures.get()
                     work = running.pop(future)
                     if future.cancelled():
                         # The scheduler was lost, and knows nothing of its tasks once it is back.
@@ -101,7 +101,7 @@ class DaskCluster:
                 self.client.cancel([*running])
 
     def _workers(self) -> list[dict[str, Any]]:
-        """Return what the scheduler knows of its workers, nothing while it is away."""
+        """Return the scheduler's records of its workers, none while it is away."""
         with contextlib.suppress(OSError):
             return list(self.client.scheduler_info(n_workers=-1)["workers"].values())
         return []
@@ -116,7 +116,7 @@ class DaskCluster:
                 f" start workers with --resources '{name}=...'"
             )
         (result,), store = work.results, work.store
-        references = [store.place(each).path for each in result.references]
+        references = [store.place(reference).path for reference in result.references]
         files = [(path, True) for path in references if path.exists()]
         sent = []
         for path, travels in (*files, *work.input_files):
@@ -142,7 +142,7 @@ class DaskCluster:
         )
 
     def _outcome(self, work: Work, future: Future) -> Outcome[Any]:
-        """Return how work ended, once the store has what it wrote."""
+        """Return the outcome of work, once the store has the files that it wrote."""
         error = future.exception() if future.status == "error" else None
         if isinstance(error, KilledWorker):
             tried, last = error.allowed_failures + 1, error.last_worker.address
@@ -186,12 +186,12 @@ def _fulfill(
     root = f"{worker.local_directory}/pudle-{run}"
     with _LOCK:
         for path, content in files:
-            here = Path(root + path)
-            if content is not None and not here.exists():
-                write_atomically(here, content)
-            elif content is None and not here.is_symlink():
-                here.parent.mkdir(parents=True, exist_ok=True)
-                here.symlink_to(path)
+            local_path = Path(root + path)
+            if content is not None and not local_path.exists():
+                write_atomically(local_path, content)
+            elif content is None and not local_path.is_symlink():
+                local_path.parent.mkdir(parents=True, exist_ok=True)
+                local_path.symlink_to(path)
     if not hasattr(_THREAD, "pool"):
         _THREAD.pool = Pool(1)
     pool: Pool = _THREAD.pool
@@ -204,10 +204,10 @@ def _fulfill(
         # A plug-in may be broken on this machine alone.
         if why := outcome.result or outcome.reason:
             raise PudleError(f"{worker.address} would not measure the same: {why}")
-        done = pool.call_for(owners, work.timeout, _carry_out, work, root)
-        if done.status == "ok":
-            return done
-        outcome = Outcome("", *done[1:])
+        result = pool.call_for(owners, work.timeout, _carry_out, work, root)
+        if result.status == "ok":
+            return result
+        outcome = Outcome("", *result[1:])
     return outcome._replace(reason=f"{outcome.reason} (Dask worker {worker.address})")
 
 
@@ -227,9 +227,9 @@ def _carry_out(work: Work, root: str) -> tuple[object, list[File]]:
     record, path = result.measure(store), store.place(result).path
     # The record comes last: one that exists has all that it speaks of.
     return record if isinstance(result, RecordedResult) else None, [
-        (str(each).removeprefix(root), each.read_bytes())
-        for each in result.written(path)
-        if each.exists()
+        (str(file).removeprefix(root), file.read_bytes())
+        for file in result.written(path)
+        if file.exists()
     ]
 
 
@@ -253,7 +253,7 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
     InvalidArgument
         If the text has none of these forms, the file is unusable, or no scheduler answers.
     """
-    kind, _, rest = scheduler.partition(":")
+    kind, _, form_argument = scheduler.partition(":")
     address, _, query = scheduler.partition("?")
     resources = {"gpu": 1.0} if device == "cuda" else {}
     cluster: Any = address
@@ -265,11 +265,11 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
             "distributed.worker.profile.enabled": False,
         }
         stack.enter_context(dask.config.set(settings))
-        if kind == "local" and rest.isdigit() and int(rest):
+        if kind == "local" and form_argument.isdigit() and int(form_argument):
             # Every task has a process of its own: workers and their guards in more of them would
             # only take time from these.
             cluster = LocalCluster(
-                n_workers=int(rest),
+                n_workers=int(form_argument),
                 threads_per_worker=1,
                 processes=False,
                 protocol="tcp",
@@ -283,7 +283,7 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
 
             try:
                 # dask-jobqueue's own configuration, and the number of jobs.
-                content = yaml.safe_load(Path(rest).read_text())
+                content = yaml.safe_load(Path(form_argument).read_text())
                 jobs = check_integer("jobs", content.pop("jobs"), 1)
                 stack.enter_context(dask.config.set(dask.config.merge(dask.config.config, content)))
                 cluster = stack.enter_context(SLURMCluster())

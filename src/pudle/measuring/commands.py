@@ -123,7 +123,10 @@ def selection_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--scores-only", is_flag=True, help="Measure no time and no memory.")
 @click.option(
-    "--again", is_flag=True, help="Measure time and memory anew, also where they are stored."
+    "--again",
+    "remeasure",
+    is_flag=True,
+    help="Measure time and memory anew, also where they are stored.",
 )
 @click.option(
     "--scheduler",
@@ -136,7 +139,7 @@ def run_command(
     profile: str,
     workers: int | None,
     scores_only: bool,
-    again: bool,
+    remeasure: bool,
     scheduler: str | None,
     home: Path | None,
     options: Options,
@@ -192,7 +195,7 @@ def run_command(
             home=home,
             workers=workers,
             scores_only=scores_only,
-            again=again,
+            remeasure=remeasure,
             progress=show,
             cluster=cluster,
         )

@@ -10,10 +10,9 @@ from operator import itemgetter
 from pathlib import Path
 
 from ..workers import ONE_THREAD, Pool
-from .contents import BROKEN, RunList
 from .experiment import ExperimentResult, ProgressCallback, silent
+from .grouping import grouped
 from .history import update_history
-from .measured import grouped
 from .provenance import NoRepository, installed_commit, repository, results_home
 from .results.cost import NO_KERNEL
 from .results.experiment import CarriedExperiment
@@ -21,6 +20,7 @@ from .run import Run
 from .selection import Selection
 from .stages import Executor
 from .store import Store, locked
+from .stored_files import BROKEN, RunList
 
 #: Names that a line gives of the results that are without a number for one and the same reason.
 MOST_NAMES = 3
@@ -69,7 +69,7 @@ def execute(
     home: Path | None,
     workers: int | None = None,
     scores_only: bool = False,
-    again: bool = False,
+    remeasure: bool = False,
     progress: ProgressCallback = silent,
     cluster: contextlib.AbstractContextManager[Executor] | None = None,
 ) -> RunSummary:
@@ -88,7 +88,11 @@ def execute(
         os.environ.update(ONE_THREAD)
         with cluster or Pool(workers) as executor:
             measured_now = run.fill(
-                executor, workers=workers, costs=not scores_only, again=again, progress=progress
+                executor,
+                workers=workers,
+                costs=not scores_only,
+                remeasure=remeasure,
+                progress=progress,
             )
         findings, broken = _sort_failures(run, scores_only)
         # Numbers of uncommitted code have no place in a history of commits.
@@ -106,12 +110,12 @@ def _sort_failures(
     """
     findings: list[tuple[str, str]] = []
     broken: list[tuple[str, str]] = []
-    for result, verdict in run.failures(costs=not scores_only):
-        if verdict == ("skipped", NO_KERNEL):
+    for result, status in run.failures(costs=not scores_only):
+        if status == ("skipped", NO_KERNEL):
             # A case without kernels has no time on the torch path beside its own.
             continue
-        failure = run.label(result), f"{verdict.status}: {verdict.reason}"
-        if verdict.status in BROKEN:
+        failure = run.label(result), f"{status.status}: {status.reason}"
+        if status.status in BROKEN:
             broken.append(failure)
         else:
             findings.append(failure)

@@ -41,7 +41,8 @@ class ExperimentResult:
     arrays : mapping from str to array
         Pictures, filters, dictionaries.
     status : str
-        One of `pudle.measuring.contents.STATUSES`; the fields above count only where it is ``ok``.
+        One of `pudle.measuring.stored_files.STATUSES`; the fields above count only where it is
+        ``ok``.
     reason : str
         Why the status is not ``ok``; empty where it is.
     """

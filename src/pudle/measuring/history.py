@@ -20,10 +20,10 @@ from typing import Any
 from .. import names
 from ..files import write_atomically
 from ..workers import run_in_copy
-from .contents import RunList
 from .provenance import git
 from .selection import SELECTION_VARIABLE
 from .store import Stored, read_stored
+from .stored_files import RunList
 
 
 def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str]]:

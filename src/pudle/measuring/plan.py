@@ -12,13 +12,13 @@ from functools import cached_property
 
 from .. import kernel_choice, names
 from ..estimator import GradientEstimator
-from .contents import Record
-from .measured import measured
-from .results.cost import TIME, TORCH_TIME, Cost
+from .answer_inputs import measurements
+from .results.cost import TIME, TORCH_TIME, EstimateCost
 from .results.experiment import CarriedExperiment
 from .results.result import RecordedResult
 from .results.score import ScoreRecord, Scores
 from .selection import Selection
+from .stored_files import Record
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Plan:
         return list(itertools.starmap(Scores, self.selection.pairs))
 
     @cached_property
-    def costs(self) -> list[Cost]:
+    def costs(self) -> list[EstimateCost]:
         """Times and memories at the timed depths, and times at the depths of answers, as far as
         the scores are known.
         """
@@ -70,7 +70,7 @@ class Plan:
             if names.is_plugin(type(estimator))
         }
 
-    def _costs_at_timed_depths(self) -> Iterator[Cost]:
+    def _costs_at_timed_depths(self) -> Iterator[EstimateCost]:
         selection, torch_depths = self.selection, self._torch_depths()
         for case, estimator in selection.pairs:
             for depth in selection.timed_depths:
@@ -78,9 +78,9 @@ class Plan:
                     # No answer lies at depths that are not scored.
                     continue
                 for metric in selection.costs:
-                    yield Cost(metric, case, estimator, depth, selection.threads)
+                    yield EstimateCost(metric, case, estimator, depth, selection.threads)
                 if depth in torch_depths:
-                    yield Cost(TORCH_TIME, case, estimator, depth, selection.threads)
+                    yield EstimateCost(TORCH_TIME, case, estimator, depth, selection.threads)
 
     def _torch_depths(self) -> tuple[int, ...]:
         """Return the depths at which times are measured on the torch path as well."""
@@ -91,7 +91,7 @@ class Plan:
         # A plug-in's layers may be torch's: then the torch path of the others is its measure.
         return selection.torch_depths or (selection.timed_depths if self.plugins else ())
 
-    def _times_of_answers(self) -> Iterator[Cost]:
+    def _times_of_answers(self) -> Iterator[EstimateCost]:
         """Yield the times at the depths from which on an estimator has an error that answers ask
         for.
         """
@@ -99,9 +99,9 @@ class Plan:
             return
         cases = {case.name: case for case in self.selection.cases}
         records = [record for record in self.score_records.values() if record]
-        for row in itertools.chain(*measured(records, []).values()):
+        for row in itertools.chain(*measurements(records, []).values()):
             for error in self.selection.timed_errors:
                 depth = row.reach(error).depth
                 if depth < math.inf:
                     case, threads = cases[row.case], self.selection.threads
-                    yield Cost(TIME, case, row.estimator, int(depth), threads)
+                    yield EstimateCost(TIME, case, row.estimator, int(depth), threads)

@@ -16,21 +16,21 @@ from .. import text
 from ..answers import Measured
 from ..errors import UnreadableResult
 from ..files import write_record
-from ..workers import Here, Pool
-from .checked import key_of, verdict
-from .contents import Record, RunList, Verdict
+from ..workers import InProcess, Pool
+from .answer_inputs import measurements
+from .check_results import check_status, key_of
 from .experiment import ProgressCallback, silent
-from .measured import measured
 from .naming import labels
 from .plan import Plan
-from .results.cost import Cost
+from .results.cost import EstimateCost
 from .results.experiment import CarriedExperiment
 from .results.result import RecordedResult, Result
 from .results.score import Scores
 from .selection import Selection
 from .shelf import Shelf
 from .stages import Executor, Stage, Stages
-from .store import Place, Store
+from .store import ResultPlace, Store
+from .stored_files import MeasurementStatus, Record, RunList
 
 R = TypeVar("R", bound=Record)
 
@@ -51,7 +51,7 @@ class Run:
     store: Store
     rounds: int = 0
     #: Whether the files of the folder say what is measured.
-    begun: bool = field(init=False, default=False)
+    is_begun: bool = field(init=False, default=False)
 
     # -- what is asked for, and what there is
 
@@ -79,7 +79,7 @@ class Run:
         return self.plan.scores
 
     @property
-    def costs(self) -> list[Cost]:
+    def costs(self) -> list[EstimateCost]:
         """Times and memories, as far as the scores are known."""
         return self.plan.costs
 
@@ -99,7 +99,7 @@ class Run:
         _ = self.plan
         return self.shelf.records
 
-    def place(self, result: Result[object]) -> Place:
+    def place(self, result: Result[object]) -> ResultPlace:
         """Return the file of a result and its key, as they are when the run begins."""
         return self.shelf.place(result)
 
@@ -122,11 +122,11 @@ class Run:
     # -- filling
 
     def missing(
-        self, *, costs: bool = True, again: bool = False, workers: int | None = 1
+        self, *, costs: bool = True, remeasure: bool = False, workers: int | None = 1
     ) -> Iterator[Stage]:
         """Yield the work that is left, stage by stage: each is planned when those before it are
-        done. All costs are measured if `again`, and none without `costs`. `workers` processes of
-        this machine carry it out; None stands for those of other machines.
+        done. All costs are measured if `remeasure`, and none without `costs`. `workers` processes
+        of this machine carry it out; None stands for those of other machines.
         """
         stages = Stages(self.plan, self.shelf, self.rounds)
         scores = stages.missing_scores()
@@ -136,11 +136,11 @@ class Run:
             # They say at which depths there are times as well.
             self.plan = self._plan_from_records()
             stages = Stages(self.plan, self.shelf, self.rounds)
-            if self.begun:
+            if self.is_begun:
                 self.begin()
         if costs:
-            yield stages.memories(again=again)
-            yield stages.times(again=again)
+            yield stages.memories(remeasure=remeasure)
+            yield stages.times(remeasure=remeasure)
         yield stages.experiments(workers)
 
     def fill(
@@ -149,7 +149,7 @@ class Run:
         *,
         workers: int | None = None,
         costs: bool = True,
-        again: bool = False,
+        remeasure: bool = False,
         progress: ProgressCallback = silent,
     ) -> list[Result[object]]:
         """Measure what is missing, and return what was measured now.
@@ -160,11 +160,11 @@ class Run:
         that are left: the record says so.
         """
         measured_now: list[Result[object]] = []
-        processes = 1 if isinstance(executor, Here) else getattr(executor, "size", None)
-        for stage in self.missing(costs=costs, again=again, workers=processes):
+        processes = 1 if isinstance(executor, InProcess) else getattr(executor, "size", None)
+        for stage in self.missing(costs=costs, remeasure=remeasure, workers=processes):
             with contextlib.ExitStack() as stack:
                 stage_executor = executor
-                if stage.alone and not isinstance(executor, Here):
+                if stage.alone and not isinstance(executor, InProcess):
                     number = min(stage.alone, workers or stage.alone)
                     stage_executor = stack.enter_context(Pool(number, stage.start))
                 outcomes = stage_executor.run([work.job for work in stage.works])
@@ -192,7 +192,7 @@ class Run:
         It is written first, so that it holds for a run that is interrupted; what a run of
         experiments, or of cases alone, does not select stays listed.
         """
-        self.begun = True
+        self.is_begun = True
         frozen, store = self.folder / "selection.json", self.store
         if self.selection.cases or not frozen.exists():
             write_record(frozen, self.selection)
@@ -215,7 +215,7 @@ class Run:
             run.plugins = {}
             for spec, plugin in self.plan.plugins.items():
                 key = key_of(plugin)
-                run.plugins[spec] = key, verdict(key)
+                run.plugins[spec] = key, check_status(key)
             run.records = [(score.case.name, score.estimator, name(score)) for score in self.scores]
             run.costs = [
                 (cost.metric, cost.case.name, cost.estimator, cost.depth, name(cost))
@@ -228,7 +228,7 @@ class Run:
     # -- what came of it
 
     def counts(self, measured_now: Sequence[Result[object]], where: str = "") -> list[str]:
-        """Return how many of the results were measured now, and where costs were."""
+        """Return the counts of the results that were measured now, and where costs were."""
         parts = self._count_statuses(self.scores, measured_now, "scores computed")
         if n_costs := len(set(self.costs).intersection(measured_now)):
             counted = text.count(n_costs, "time or memory", "times and memories")
@@ -242,7 +242,7 @@ class Run:
         measured_now: Sequence[Result[object]],
         noun: str,
     ) -> list[str]:
-        """Return how many results of a total are new, and how many of these have which status."""
+        """Return the count of new results among a total, and of these the count of each status."""
         if not results:
             return []
         new = set(results).intersection(measured_now)
@@ -254,9 +254,11 @@ class Run:
     def measured(self) -> Mapping[str, tuple[Measured, ...]]:
         """Return the measurements that answers rest on, by the names of cases."""
         scores = filter(None, map(self.record, self.scores))
-        return measured(scores, [*filter(None, map(self.record, self.costs))])
+        return measurements(scores, [*filter(None, map(self.record, self.costs))])
 
-    def failures(self, *, costs: bool = True) -> list[tuple[RecordedResult[Record], Verdict]]:
+    def failures(
+        self, *, costs: bool = True
+    ) -> list[tuple[RecordedResult[Record], MeasurementStatus]]:
         """Return the results that have no number, and why."""
         results: list[RecordedResult[Record]] = [*self.scores]
         if costs:
@@ -266,5 +268,5 @@ class Run:
         for result in results:
             record = self.record(result)
             if record and record.status != "ok":
-                failed.append((result, Verdict(record.status, record.reason)))
+                failed.append((result, MeasurementStatus(record.status, record.reason)))
         return failed

@@ -37,7 +37,7 @@ class Score:
     unfinished : int
         Number of samples that a solver had not solved at this depth, as far as it is known.
     status : str
-        One of `pudle.measuring.contents.STATUSES`.
+        One of `pudle.measuring.stored_files.STATUSES`.
     reason : str
         Why there is no score; empty where there is one.
     """
@@ -60,7 +60,7 @@ class Score:
             for name in ERRORS
             if not math.isnan(getattr(self, name))
         )
-        floor = ", at the bound of the reference" * self.at_floor
+        floor = ", at the bound of the reference" if self.at_floor else ""
         unfinished = f", {self.unfinished} samples unfinished" if self.unfinished else ""
         return f"Score({numbers}{floor}{unfinished})"
 

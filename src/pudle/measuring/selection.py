@@ -46,7 +46,7 @@ class Selection:
         Depths at which asv tracks the accuracy, and those at which costs are measured where they
         are scored.
     costs : tuple of str
-        Costs to measure, see `pudle.measuring.results.cost.Cost`.
+        Costs to measure, see `pudle.measuring.results.cost.EstimateCost`.
     torch_depths : tuple of int
         Those of the timed depths at which times are measured on the torch path as well, where
         kernels take its place otherwise. There a time is linear in the depth, so that a few of them

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
-from .contents import BROKEN, Record
-from .results.cost import Cost
+from .results.cost import EstimateCost
 from .results.result import RecordedResult, Result
 from .results.score import Scores
-from .store import Place, Store
+from .store import ResultPlace, Store
+from .stored_files import BROKEN, Record
 
 R = TypeVar("R", bound=Record)
 
@@ -31,9 +31,9 @@ class Shelf:
 
     store: Store
     records: dict[RecordedResult[Record], Record | None] = field(default_factory=dict)
-    _places: dict[Result[object], Place] = field(init=False, default_factory=dict)
+    _places: dict[Result[object], ResultPlace] = field(init=False, default_factory=dict)
 
-    def place(self, result: Result[object]) -> Place:
+    def place(self, result: Result[object]) -> ResultPlace:
         """Return the file of a result and its key."""
         if result not in self._places:
             self._places[result] = self.store.place(result)
@@ -55,7 +55,7 @@ class Shelf:
         record = self.record(result)
         return record is None or record.status in BROKEN
 
-    def is_measurable(self, cost: Cost) -> bool:
+    def is_measurable(self, cost: EstimateCost) -> bool:
         """Tell whether the score at the depth of a cost is ok."""
         record = self.record(Scores(cost.case, cost.estimator))
         return record is not None and record.at(cost.depth).status == "ok"

@@ -88,12 +88,14 @@ def digest_of_classes(rooms: tuple[str, ...], parts: frozenset[type]) -> str:
     """Return the digest of some rooms and classes, until it is asked to `forget` that of
     the files as they were at first.
     """
-    shown = []
+    class_names = []
     for cls in parts:
         # A class without a file, as one typed into an interpreter, has only its name.
         file = names.origin(cls)
-        shown.append(f"{names.shown_path(file) if file else cls.__module__}.{cls.__qualname__}")
-    return f"{digest_of(files(rooms, parts))} {' '.join(sorted(shown))}"
+        class_names.append(
+            f"{names.shown_path(file) if file else cls.__module__}.{cls.__qualname__}"
+        )
+    return f"{digest_of(files(rooms, parts))} {' '.join(sorted(class_names))}"
 
 
 def digest_of(files: Mapping[str, Path]) -> str:
@@ -108,8 +110,8 @@ def _files_of(cls: type) -> dict[str, Path]:
     """Return the files of a class: of this package its own, of a user's file those that it reaches,
     and of a plug-in the whole package.
     """
-    if own := names.files_of(cls.__module__):
-        return {names.shown_path(path): path for path in own}
+    if user_files := names.files_of(cls.__module__):
+        return {names.shown_path(path): path for path in user_files}
     name = cls.__module__.partition(".")[0] if names.is_plugin(cls) else cls.__module__
     module = sys.modules.get(name)
     file, roots = getattr(module, "__file__", None), getattr(module, "__path__", ())

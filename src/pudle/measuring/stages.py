@@ -20,10 +20,10 @@ from ..threads import number_of_cores
 from ..workers import Job, Outcome, Owners, Process
 from . import sources
 from .case import DTYPES
-from .measured import grouped
+from .grouping import grouped
 from .naming import labels
 from .plan import Plan
-from .results.cost import MEMORY, Cost, Turns, start_for_memories
+from .results.cost import MEMORY, EstimateCost, Turns, start_for_memories
 from .results.experiment import measure_in_threads
 from .results.reference import CaseReference
 from .results.result import RecordedResult, Result
@@ -166,7 +166,7 @@ class Stages:
         """Return the stage of some scores."""
         return Stage(self._works(scores, self.plan.selection.timeout))
 
-    def memories(self, *, again: bool = False) -> Stage:
+    def memories(self, *, remeasure: bool = False) -> Stage:
         """Return the stage of the memories that are missing, or of all of them.
 
         They are measured in new processes, because memory that scores have given back would hide
@@ -175,12 +175,12 @@ class Stages:
         missing = [
             cost
             for cost in self._measurable_costs()
-            if cost.metric == MEMORY and (again or self.shelf.is_missing(cost))
+            if cost.metric == MEMORY and (remeasure or self.shelf.is_missing(cost))
         ]
         works = self._works(missing, self.plan.selection.timeout)
         return Stage(works, alone=os.cpu_count(), start=start_for_memories)
 
-    def times(self, *, again: bool = False) -> Stage:
+    def times(self, *, remeasure: bool = False) -> Stage:
         """Return the stage of the times, which are measured together for all cases of a problem,
         also where one is missing: only those of the same rounds can be compared.
         """
@@ -188,7 +188,7 @@ class Stages:
         case_labels = self.case_labels
         works = []
         for members in grouped(times, lambda cost: cost.case.problem).values():
-            if not (again or self._lacks_common_turns(members)):
+            if not (remeasure or self._lacks_common_turns(members)):
                 continue
             cases = dict.fromkeys(case_labels[cost.case.name] for cost in members)
             label = f"times on {text.listing([*cases])}"
@@ -214,10 +214,10 @@ class Stages:
             ]
         )
 
-    def _measurable_costs(self) -> Iterator[Cost]:
+    def _measurable_costs(self) -> Iterator[EstimateCost]:
         return filter(self.shelf.is_measurable, self.plan.costs)
 
-    def _lacks_common_turns(self, costs: Sequence[Cost]) -> bool:
+    def _lacks_common_turns(self, costs: Sequence[EstimateCost]) -> bool:
         """Tell whether a time is missing, or some were not measured in turns with the others."""
         records = [self.shelf.record(cost) for cost in costs]
         turns = {record.turns for record in records if record and record.value}

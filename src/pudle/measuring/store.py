@@ -17,17 +17,17 @@ from ..files import lies_at, read_each, sweep, sweep_temporary_folders
 from ..kernel_choice import chosen_path
 from . import sources
 from .case import Case
-from .checked import NOT_CHECKED, verdict
-from .contents import RunList, StoredFile
+from .check_results import NOT_CHECKED, check_status
 from .provenance import make_results_folder
 from .results.cost import CostRecord
 from .results.reference import CaseReference
 from .results.result import Result
 from .results.score import ScoreRecord, Scores
 from .selection import Selection
+from .stored_files import RunList, StoredFile
 
 
-class Place(NamedTuple):
+class ResultPlace(NamedTuple):
     """Where a result is kept, and its key."""
 
     path: Path
@@ -71,12 +71,12 @@ class Store:
         """Whether compiled kernels may be used, which results depend on."""
         return chosen_path()
 
-    def place(self, result: Result[object]) -> Place:
+    def place(self, result: Result[object]) -> ResultPlace:
         """Return the file of a result, whether or not it exists, and its key now."""
         key = result.key(self)
-        return Place(self.folder / result.file(key), key)
+        return ResultPlace(self.folder / result.file(key), key)
 
-    def confirmed(self, result: Result[object]) -> Place:
+    def confirmed(self, result: Result[object]) -> ResultPlace:
         """Return the place of a result to be written, computed anew, or raise ChangedSources."""
         if self.planned is not None:
             sources.forget()
@@ -171,14 +171,14 @@ def _run_list(folder: Path, commit: str, damaged: list[str]) -> RunList:
     return merged
 
 
-def _latest_verdict(key: str, at_run: str) -> str:
-    """Return the last verdict of `pudle check` on a plug-in: that known here, or that at a run."""
-    here = verdict(key)
-    return at_run if here == NOT_CHECKED else here
+def _latest_check_status(key: str, at_run: str) -> str:
+    """Return the last result of `pudle check` on a plug-in: that known here, or that at a run."""
+    known_here = check_status(key)
+    return at_run if known_here == NOT_CHECKED else known_here
 
 
 def read_stored(home: Path, profile: str, commit: str = "") -> Stored:
-    """Read what the list of a run names, see `pudle.reports.load.load`."""
+    """Read the files that the list of a run names, see `pudle.reports.load.load`."""
     folder, damaged = home / profile, list[str]()
     run, store = _run_list(folder, commit, damaged), folder / "store"
     selection = run.selection or Selection(profile, (), (), (), ())
@@ -194,6 +194,8 @@ def read_stored(home: Path, profile: str, commit: str = "") -> Stored:
         scores=read_all(ScoreRecord, scores, damaged),
         costs=dict.fromkeys(costs) | read_all(CostRecord, costs, damaged),
         experiments={name: store / at for name, at in sorted(run.experiments.items())},
-        checks={name: _latest_verdict(key, at_run) for name, (key, at_run) in run.plugins.items()},
+        checks={
+            name: _latest_check_status(key, at_run) for name, (key, at_run) in run.plugins.items()
+        },
         damaged=damaged,
     )

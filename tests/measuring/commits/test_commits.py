@@ -155,7 +155,7 @@ def requested(tmp_path, monkeypatch):
         return Outcome(reasons)
 
     build = contextlib.nullcontext((tmp_path, tmp_path))
-    monkeypatch.setattr(pair, "built", lambda *_: build)
+    monkeypatch.setattr(pair, "build_commit", lambda *_: build)
     monkeypatch.setattr(CommitSide, "call", call)
     both = pair.CommitPair(tmp_path, "b" * 40, "c" * 40, "quick")
 

@@ -3,7 +3,7 @@
 import pytest
 from support.records.two_sides import blank, write
 
-from pudle.measuring.contents import Rounds
+from pudle.measuring.stored_files import CommitRounds
 from pudle.reports.compare.judge import compare
 from pudle.reports.compare.sides import load_folder
 
@@ -31,7 +31,7 @@ def judge(tmp_path, unchanged):
 
         together = None
         if rounds is not None or lacking:
-            together = Rounds(rounds=rounds or [], lacking=lacking or {})
+            together = CommitRounds(rounds=rounds or [], lacking=lacking or {})
         return compare(side(change_base), side(change), limits, together)
 
     return judge

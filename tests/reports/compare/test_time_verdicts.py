@@ -19,8 +19,8 @@ from support.records.two_sides import (
 )
 
 from pudle.measuring.commits.turns import ROUNDS, time_in_turns
-from pudle.measuring.contents import Rounds
 from pudle.measuring.scoring import ERRORS
+from pudle.measuring.stored_files import CommitRounds
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import compare
 from pudle.reports.compare.sides import load_folder
@@ -99,7 +99,7 @@ def sides(tmp_path):
 def test_what_the_limit_left_out_is_neither_judged_nor_hidden(sides):
     whole = compare(*sides)
     assert "vanished" in {row.rule for row in whole.cells()}
-    judged = compare(*sides, together=Rounds(rounds=[], partial=True))
+    judged = compare(*sides, together=CommitRounds(rounds=[], partial=True))
     regressions = {(row.rule, row.estimator) for row in judged.cells()}
     assert regressions == {("accuracy", "backprop")}
     # One record, and one more memory.
@@ -117,7 +117,8 @@ def test_a_record_left_out_is_so_for_each_of_its_targets(tmp_path):
     (lost,) = homes[1].rglob(f"0-{records[0]['key']}.json")
     lost.unlink()
     judged = compare(
-        *(load_folder(home / "quick") for home in homes), together=Rounds(rounds=[], partial=True)
+        *(load_folder(home / "quick") for home in homes),
+        together=CommitRounds(rounds=[], partial=True),
     )
     assert not judged.cells()
 

@@ -7,7 +7,7 @@ import pudle
 from pudle.measuring.case import Case
 from pudle.measuring.run import Run
 from pudle.measuring.selection import Selection
-from pudle.workers import Here
+from pudle.workers import InProcess
 
 PENALTY = 0.2
 #: A case that is measured within a second.
@@ -31,7 +31,7 @@ def filled(selection, store, executor=None, **options):
     run.
     """
     run = Run(selection, store)
-    run.fill(executor or Here(), **options)
+    run.fill(executor or InProcess(), **options)
     return run
 
 

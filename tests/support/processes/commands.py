@@ -21,7 +21,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from pudle import cli, names
-from pudle.workers import Here, Pool
+from pudle.workers import InProcess, Pool
 
 SECONDS = 300.0
 GROUPS = ("estimators", "datasets", "profiles", "experiments", "commands")
@@ -38,7 +38,7 @@ SERVER.set_forkserver_preload(
 )
 
 
-class InThisProcess(Here, Pool):
+class InThisProcess(InProcess, Pool):
     """A pool of `pudle check` that starts no process."""
 
 

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import numpy as np
 
 from pudle.files import write_record
-from pudle.measuring.contents import SCHEMA
 from pudle.measuring.scoring import ERRORS
+from pudle.measuring.stored_files import SCHEMA
 
 DEPTHS = [1, 10, 50, 100, 150, 200, 250, 300]
 SEEDS = [0, 1, 2]

@@ -6,7 +6,7 @@ import numpy as np
 from support.records import synthetic
 
 from pudle.files import write_record
-from pudle.measuring.contents import SCHEMA, Round
+from pudle.measuring.stored_files import SCHEMA, Round
 from pudle.reports.compare import summary
 
 ESTIMATORS = ("alternating", "backprop", "truncated(window=10)")

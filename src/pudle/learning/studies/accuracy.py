@@ -6,7 +6,7 @@ and sizes, and ``disturbed-*`` try errors of one size in several directions.
 """
 
 from ..disturbed import Direction, DisturbedExperiment
-from ..training import LearningExperiment
+from ..learning_experiment import LearningExperiment
 
 #: Perturbation of the first dictionary.
 STARTS = {"far": 0.1, "near": 0.005}

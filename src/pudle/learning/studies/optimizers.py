@@ -4,7 +4,7 @@ Each optimizer has learning rates a factor of about three apart, the same for ev
 that the best rate of each gradient can be found.
 """
 
-from ..training import LearningExperiment
+from ..learning_experiment import LearningExperiment
 
 #: Estimator and outer loss of each gradient.
 GRADIENTS = {

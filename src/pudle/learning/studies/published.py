@@ -9,8 +9,8 @@ with ``small`` are reduced: 1000 samples, where the paper has 10000.
 from dataclasses import fields, replace
 
 from ..annealed import AnnealedExperiment
+from ..learning_experiment import LearningExperiment
 from ..pairwise_start import PairwiseStartExperiment
-from ..training import LearningExperiment
 from .recovery import EXPERIMENTS as RECOVERY
 from .recovery import GRADIENTS
 

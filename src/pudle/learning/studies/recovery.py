@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from ...measuring.experiment import Experiment
+from ..learning_experiment import LearningExperiment
 from ..recovery_baselines import RecoveryBaseline
-from ..training import LearningExperiment
 
 #: Estimator and outer loss of each gradient.
 GRADIENTS = (("alternating", "lasso"), ("backprop", "lasso"), ("backprop", "reconstruction"))

@@ -26,12 +26,12 @@ from ...workers import (
     run,
     run_at_end,
 )
-from ..contents import Rounds
 from ..options import Options
 from ..provenance import git
 from ..results.score import ScoreRecord
 from ..selection import Selection
 from ..store import locked, read_stored
+from ..stored_files import CommitRounds
 from . import script
 from .turns import ROUNDS, Cell, time_in_turns
 
@@ -109,7 +109,7 @@ def owners(cell: Cell) -> Owners:
     return BUILT_IN if names.is_built_in("estimators", estimator) else frozenset([estimator])
 
 
-def scored(folder: Path) -> list[ScoreRecord]:
+def stored_scores(folder: Path) -> list[ScoreRecord]:
     """Return the scores in a profile's folder."""
     stored = read_stored(folder.parent, folder.name)
     if stored.damaged and not stored.scores:
@@ -121,7 +121,7 @@ def timed_cells(side: CommitSide) -> list[Cell]:
     """Return the cells of a side that can be timed: those whose status is ok at their depth."""
     return [
         (*record.identity, depth)
-        for record in scored(side.folder)
+        for record in stored_scores(side.folder)
         for depth in read_record(side.selection, Selection).timed_depths
         if record.at(depth).status == "ok"
     ]
@@ -154,23 +154,23 @@ class CommitPair:
         """
         return self.folder / f"rounds-{self.profile}.json"
 
-    def read(self) -> Rounds:
+    def read(self) -> CommitRounds:
         """Return the times measured in turns, whether the time limit left something out, and why
         each side lacks something.
         """
         remedy = "delete it and run `pudle compare --run` again"
-        return read_record(self.rounds_path, Rounds, remedy=remedy)
+        return read_record(self.rounds_path, CommitRounds, remedy=remedy)
 
     def sweep_unfinished(self) -> None:
         """Remove what other comparisons in this home have left that were killed: only one that has
         come to its end has times, and nothing else of it is read or used again.
         """
-        for other in self.folder.parent.iterdir():
-            ended = any(other.glob("rounds-*.json"))
-            if other != self.folder and PAIR.fullmatch(other.name) and not ended:
+        for folder in self.folder.parent.iterdir():
+            is_complete = any(folder.glob("rounds-*.json"))
+            if folder != self.folder and PAIR.fullmatch(folder.name) and not is_complete:
                 # One that is at work holds its lock.
-                with contextlib.suppress(PudleError), locked(other, "comparison"):
-                    shutil.rmtree(other, ignore_errors=True)
+                with contextlib.suppress(PudleError), locked(folder, "comparison"):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def measure(
         self,
@@ -200,7 +200,7 @@ class CommitPair:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
                 label = f"{name} {commit[:8]}"
                 log(f"building {label}")
-                build = built(root, commit, self.folder / f"{name}-build", label)
+                build = build_commit(root, commit, self.folder / f"{name}-build", label)
                 side = CommitSide(label, *stack.enter_context(build), self.side(name))
                 pool = stack.enter_context(side.pool())
                 request = _request_at(side.tree, root, self.profile, options)
@@ -222,7 +222,7 @@ class CommitPair:
                 log(f"scores and memory of {name}")
                 work = (script.measure, request, side.folder.parent)
                 late = side.call(pool, SHARE * seconds, *work).status == "timeout"
-                if late and not scored(side.folder):
+                if late and not stored_scores(side.folder):
                     raise MissingResults(
                         f"{side.label} had no score after {SHARE * seconds:.0f} s, its share of"
                         f" {seconds / 60:g} --minutes, so that there is nothing to judge: give"
@@ -248,13 +248,13 @@ class CommitPair:
             log(f"times of {len(cells)} cells, {ROUNDS} rounds")
             rounds = time_in_turns(timers, cells, until)
             cut |= len({(row.case, row.estimator, row.depth) for row in rounds}) < len(cells)
-            Rounds(rounds=rounds, partial=cut, lacking=lacking).write(self.rounds_path)
+            CommitRounds(rounds=rounds, partial=cut, lacking=lacking).write(self.rounds_path)
 
 
 def _request_at(tree: Path, root: Path, profile: str, options: Options) -> dict[str, Any]:
     """Return a request of a profile whose specs name the files of a checkout."""
 
-    def seen(file: Path) -> Path:
+    def path_in_checkout(file: Path) -> Path:
         """Return a file of the repository as a path in a checkout that has it, and any other as it
         lies.
         """
@@ -270,13 +270,13 @@ def _request_at(tree: Path, root: Path, profile: str, options: Options) -> dict[
             # A dataset that only a commit has is left as it is.
             with contextlib.suppress(SpecError):
                 paths = names.path_options(names.make_dataset(spec)) if kind == "datasets" else []
-            specs.append(names.placed(spec, seen, paths))
+            specs.append(names.placed(spec, path_in_checkout, paths))
         request[kind] = tuple(specs)
     return request
 
 
 @contextlib.contextmanager
-def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[Path, Path]]:
+def build_commit(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[Path, Path]]:
     """Check out a commit of the repository at `root` and install it in `folder`, which is removed
     on exit.
 
@@ -285,8 +285,8 @@ def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[P
     """
     tree, site = folder / "tree", folder / "site"
     # pip may still be writing when this process was killed.
-    again = " || { sleep 0.1; " + 'rm -rf "$1"; }'
-    remove = f'rm -rf "$1"{again * 5}; git -C "$2" worktree prune'
+    retry = " || { sleep 0.1; " + 'rm -rf "$1"; }'
+    remove = f'rm -rf "$1"{retry * 5}; git -C "$2" worktree prune'
     run(["sh", "-c", remove, "sh", folder, root])
     with run_at_end(remove, folder, root):
         git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)

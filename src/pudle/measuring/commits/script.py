@@ -16,7 +16,7 @@ from ...errors import first_line
 from ...files import read_record
 from ..execution import execute
 from ..options import Options
-from ..results.cost import MEMORY, TIME, Cost, Timer
+from ..results.cost import MEMORY, TIME, EstimateCost, Timer
 from ..selection import Selection, select
 
 #: What a request names by specs.
@@ -82,4 +82,4 @@ def seconds(path: Path, cell: tuple[str, str, int], calls: int) -> float:
     selection: Selection = _read(path, Selection)
     timer: Timer = _timer(selection.device)
     (case,) = (case for case in selection.cases if case.name == name)
-    return timer.seconds(Cost(TIME, case, estimator, depth, selection.threads))
+    return timer.seconds(EstimateCost(TIME, case, estimator, depth, selection.threads))

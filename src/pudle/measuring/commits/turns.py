@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ... import paired
 from ...errors import PudleError
-from ..contents import Round
+from ..stored_files import Round
 
 #: Case, estimator and depth.
 Cell = tuple[str, str, int]

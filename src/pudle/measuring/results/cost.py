@@ -25,7 +25,7 @@ from ...threads import at_most, torch_threads
 from ...workers import (
     ONE_THREAD,
     Copy,
-    Here,
+    InProcess,
     Outcome,
     Process,
     return_freed_memory,
@@ -33,10 +33,10 @@ from ...workers import (
     work,
 )
 from ..case import DTYPES, Case
-from ..contents import Amount, Record, Whole
 from ..meters import clock, drawn, peak_memory, sample, touch
 from ..naming import slug
 from ..provenance import machine
+from ..stored_files import Amount, Record, Whole
 from .reference import GRADIENTS
 from .result import EstimatorResult
 
@@ -73,7 +73,7 @@ class CostRecord(Record, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Cost(EstimatorResult[CostRecord]):
+class EstimateCost(EstimatorResult[CostRecord]):
     """A metric of one estimate of an estimator (a spec) at a depth: ``memory_bytes``, ``seconds``,
     or ``seconds_torch``, the time without kernels; in so many threads.
 
@@ -91,8 +91,10 @@ class Cost(EstimatorResult[CostRecord]):
     record = CostRecord
 
     def label(self, case_labels: Mapping[str, str]) -> str:
-        what = "memory" if self.metric == MEMORY else "time"
-        return f"{what} of {self.estimator} on {case_labels[self.case.name]} at depth {self.depth}"
+        quantity = "memory" if self.metric == MEMORY else "time"
+        return (
+            f"{quantity} of {self.estimator} on {case_labels[self.case.name]} at depth {self.depth}"
+        )
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -123,15 +125,15 @@ class Cost(EstimatorResult[CostRecord]):
             # In the copy alone: it would make every later time of this process longer.
             return_freed_memory(at_once=store.device == "cpu")
             warnings.simplefilter("ignore", UserWarning)
-            what = (*drawn(self.case, store.device), self.depth)
+            arguments = (*drawn(self.case, store.device), self.depth)
             with measuring_threads(self.threads):
-                touch(self.made, *what)
-                estimate = functools.partial(self.made.estimate, *what)
+                touch(self.made, *arguments)
+                estimate = functools.partial(self.made.estimate, *arguments)
                 value, baseline = peak_memory(estimate, store.device)
             return {"value": value, "baseline": baseline}
 
         if is_bound(store.device):
-            return self.conclude(store, Here().call(math.inf, peak))
+            return self.conclude(store, InProcess().call(math.inf, peak))
         return self.conclude(store, run_in_copy(peak))
 
     def failed(self, store: Store, outcome: Outcome[Any]) -> CostRecord:
@@ -185,7 +187,7 @@ def is_bound(device: str) -> bool:
     return device.startswith("cuda") and initialized
 
 
-def prepare(costs: Sequence[Cost], store: Store) -> None:
+def prepare(costs: Sequence[EstimateCost], store: Store) -> None:
     """Load and compute here all that costs of one problem have in common: copies then have it."""
     kernels.prepare((DTYPES[costs[0].case.dtype],))
     shared = len(costs) > 1
@@ -202,13 +204,13 @@ def prepare(costs: Sequence[Cost], store: Store) -> None:
 
 
 class Timer:
-    """What measures the seconds of costs, in a process that measures nothing else."""
+    """A clock of costs, in a process that measures nothing else."""
 
     def __init__(self, device: str) -> None:
         self.device, self.chosen = device, kernel_choice.chosen_path()
-        self._warm = functools.lru_cache(maxsize=64)(self._called_once)
+        self._warm = functools.lru_cache(maxsize=64)(self._warmed_up)
 
-    def _called_once(self, cost: Cost, path: str) -> Callable[[], Estimate]:
+    def _warmed_up(self, cost: EstimateCost, path: str) -> Callable[[], Estimate]:
         """Return the call that is timed, after a first one."""
         problem, algorithm = drawn(cost.case, self.device)
         if path != self.chosen and not kernels.is_plain(problem):
@@ -218,19 +220,19 @@ class Timer:
         estimate()
         return estimate
 
-    def seconds(self, cost: Cost) -> float:
+    def seconds(self, cost: EstimateCost) -> float:
         """Return the seconds of one estimate."""
         # What an estimator advises its caller is no line of a run's log.
         warnings.simplefilter("ignore", UserWarning)
         path = "torch" if cost.metric == TORCH_TIME else self.chosen
         os.environ[kernel_choice.VARIABLE] = path
         with measuring_threads(cost.threads):
-            taken = sample(self._warm(cost, path), clock(self.device))
+            duration = sample(self._warm(cost, path), clock(self.device))
         # A copy that waits for its turn holds little.
         return_freed_memory()
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
-        return taken
+        return duration
 
 
 class Turns:
@@ -243,13 +245,13 @@ class Turns:
     without, as many as tell the times apart.
     """
 
-    def __init__(self, costs: Sequence[Cost], timeout: float, rounds: int = 0) -> None:
+    def __init__(self, costs: Sequence[EstimateCost], timeout: float, rounds: int = 0) -> None:
         self.costs, self.timeout, self.rounds = costs, timeout, rounds
         depths = sorted({cost.depth for cost in costs})
         #: The costs that are still measured, by depth.
         self.groups = [[cost for cost in costs if cost.depth == depth] for depth in depths]
-        self.taken: dict[Cost, list[float]] = {cost: [] for cost in costs}
-        self.failures: dict[Cost, Outcome[Any]] = {}
+        self.samples: dict[EstimateCost, list[float]] = {cost: [] for cost in costs}
+        self.failures: dict[EstimateCost, Outcome[Any]] = {}
         self._copies: dict[str, Copy[float]] = {}
 
     def measure(self, store: Store) -> list[CostRecord]:
@@ -266,7 +268,9 @@ class Turns:
                 if turn + 1 >= ROUNDS:
                     late = time.monotonic() > start + SECONDS
                     self.groups = [
-                        group for group in self.groups if group and not late and self._wide(group)
+                        group
+                        for group in self.groups
+                        if group and not late and self._is_undecided(group)
                     ]
                 if not any(self.groups):
                     break
@@ -277,16 +281,18 @@ class Turns:
         """Take one time of each cost that is still measured."""
         for group in self.groups:
             for cost in [group[number] for number in paired.order(turn, len(group))]:
-                outcome = self._asked(cost, timer, stack)
+                outcome = self._time_once(cost, timer, stack)
                 if outcome.status == "ok":
-                    self.taken[cost].append(outcome.result)
+                    self.samples[cost].append(outcome.result)
                 else:
                     self.failures[cost] = outcome
                     group.remove(cost)
 
-    def _asked(self, cost: Cost, timer: Timer, stack: contextlib.ExitStack) -> Outcome[Any]:
+    def _time_once(
+        self, cost: EstimateCost, timer: Timer, stack: contextlib.ExitStack
+    ) -> Outcome[Any]:
         if self.rounds or is_bound(timer.device):
-            return Here().call(self.timeout, timer.seconds, cost)
+            return InProcess().call(self.timeout, timer.seconds, cost)
         copy = self._copies.get(cost.estimator)
         if copy is None or not copy.number:
             copy = stack.enter_context(Copy(lambda number: timer.seconds(self.costs[number])))
@@ -298,21 +304,21 @@ class Turns:
         """End the rounds of what is much slower than the fastest, and of times of the torch path:
         no answer rests on these where there are kernels.
         """
-        medians = {cost: np.median(self.taken[cost]) for group in self.groups for cost in group}
+        medians = {cost: np.median(self.samples[cost]) for group in self.groups for cost in group}
         slow = SLOWER * min((medians[cost] for cost in self.groups[-1]), default=np.inf)
         self.groups = [
             [cost for cost in group if medians[cost] <= slow and cost.metric != TORCH_TIME]
             for group in self.groups
         ]
 
-    def _wide(self, group: Sequence[Cost]) -> bool:
-        """Tell whether noise hides how the times of a depth lie to each other."""
-        samples = np.array([self.taken[cost] for cost in group])
+    def _is_undecided(self, group: Sequence[EstimateCost]) -> bool:
+        """Tell whether noise hides which times of a depth are longer."""
+        samples = np.array([self.samples[cost] for cost in group])
         ratios = paired.compare_many(samples, np.median(samples, axis=0))
         return bool((ratios.high > WIDE * ratios.low).any())
 
-    def _outcome(self, cost: Cost, turns: str) -> Outcome[Any]:
+    def _outcome(self, cost: EstimateCost, turns: str) -> Outcome[Any]:
         if failure := self.failures.get(cost):
             return failure
-        taken = self.taken[cost]
-        return Outcome({"value": float(np.median(taken)), "samples": taken, "turns": turns})
+        samples = self.samples[cost]
+        return Outcome({"value": float(np.median(samples)), "samples": samples, "turns": turns})

@@ -18,8 +18,8 @@ from ... import names
 from ...files import plain, write_atomically
 from ...threads import at_most
 from ...workers import failure
-from ..contents import BROKEN, Plain, Record
 from ..experiment import Experiment, ExperimentResult
+from ..stored_files import BROKEN, Plain, Record
 from .result import RecordedResult
 from .score import Scores
 

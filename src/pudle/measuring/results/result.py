@@ -15,13 +15,13 @@ from ...errors import UnreadableResult
 from ...files import plain
 from ...workers import Outcome
 from .. import sources
-from ..contents import SCHEMA, Record
 from ..provenance import provenance
+from ..stored_files import SCHEMA, Record
 
 if TYPE_CHECKING:
     from ...estimator import GradientEstimator
     from ..case import Case
-    from ..store import Place, Store
+    from ..store import ResultPlace, Store
     from .reference import CaseReference
 
 T = TypeVar("T", covariant=True)
@@ -114,7 +114,7 @@ class RecordedResult(Result[R]):
     def read(self, store: Store) -> R | None:
         return self.read_at(store.place(self))
 
-    def read_at(self, place: Place) -> R | None:
+    def read_at(self, place: ResultPlace) -> R | None:
         """Return the record at a place, if it is whole and has its key."""
         with suppress(UnreadableResult):
             record: R = self.record.read(place.path)

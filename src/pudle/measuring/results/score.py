@@ -24,20 +24,20 @@ from ...references.probe import why_another
 from ...references.records import Reference
 from ...workers import Outcome, failure, keep
 from ..case import Case
-from ..contents import (
+from ..naming import slug
+from ..scoring import Score, failed, score
+from ..stored_files import (
     BROKEN,
     Error,
+    MeasurementStatus,
     Plain,
     Record,
     Share,
     Size,
     Status,
-    Verdict,
     Whole,
     worst,
 )
-from ..naming import slug
-from ..scoring import Score, failed, score
 from .reference import GRADIENTS, CaseReference
 from .result import EstimatorResult
 
@@ -63,9 +63,9 @@ class ScoreRow(Struct, kw_only=True):
     diagnostics: dict[str, Plain] = {}
 
     @property
-    def verdict(self) -> Verdict:
+    def measurement_status(self) -> MeasurementStatus:
         """Its status and its reason."""
-        return Verdict(self.status, self.reason)
+        return MeasurementStatus(self.status, self.reason)
 
 
 class ReferenceRow(Struct, kw_only=True):
@@ -140,7 +140,7 @@ class ScoreRecord(Record, kw_only=True):
     scores: list[ScoreRow]
     references: list[ReferenceRow]
 
-    def at(self, depth: int, target: str | None = None) -> Verdict:
+    def at(self, depth: int, target: str | None = None) -> MeasurementStatus:
         """Return status and reason at one depth (and target), or those of the whole record where it
         has no such depth.
 
@@ -148,14 +148,14 @@ class ScoreRecord(Record, kw_only=True):
         ones.
         """
         rows = [
-            row.verdict
+            row.measurement_status
             for row in self.scores
             if row.depth == depth and target in (None, row.target)
         ]
-        return worst(rows or [Verdict(self.status, self.reason)])
+        return worst(rows or [MeasurementStatus(self.status, self.reason)])
 
 
-class Part(NamedTuple):
+class ScoredRows(NamedTuple):
     """What one depth or the references of one seed add to a record."""
 
     scores: Sequence[ScoreRow] = ()
@@ -197,7 +197,7 @@ class Scores(EstimatorResult[ScoreRecord]):
         scores of each depth are kept as they come, for `failed` if this process does not live to
         write the record.
         """
-        outcome, parts = Verdict(), []
+        outcome, parts = MeasurementStatus(), []
         with warnings.catch_warnings():
             # What an estimator advises its caller is no line of a run's log.
             warnings.simplefilter("ignore", UserWarning)
@@ -207,16 +207,20 @@ class Scores(EstimatorResult[ScoreRecord]):
                     parts.append(part)
             except UnsupportedProblem as error:
                 # Dataset, loss, algorithm and targets do not fit, which is no estimator's fault.
-                outcome = Verdict(*failure(error))
+                outcome = MeasurementStatus(*failure(error))
         return self._conclude(store, outcome, parts)
 
     def failed(self, store: Store, outcome: Outcome[object]) -> ScoreRecord:
         """Write the record of the parts that an attempt kept, with its status for every score that
         lacks.
         """
-        return self._conclude(store, Verdict(outcome.status, outcome.reason), outcome.parts)
+        return self._conclude(
+            store, MeasurementStatus(outcome.status, outcome.reason), outcome.parts
+        )
 
-    def _conclude(self, store: Store, outcome: Verdict, parts: Iterable[Part]) -> ScoreRecord:
+    def _conclude(
+        self, store: Store, outcome: MeasurementStatus, parts: Iterable[ScoredRows]
+    ) -> ScoreRecord:
         parts = list(parts)
         scores = [row for part in parts for row in part.scores]
         have = {(row.seed, row.depth, row.target) for row in scores}
@@ -227,7 +231,7 @@ class Scores(EstimatorResult[ScoreRecord]):
             reason = f"at depth {missing[0][1]}: {reason}"
         scores += [_row(*place, failed(status, reason)) for place in missing]
         estimator, algorithm = self.made, self.case.make_algorithm()
-        status, reason = worst(row.verdict for row in scores)
+        status, reason = worst(row.measurement_status for row in scores)
         return self.write(
             store,
             computes=estimator.computes,
@@ -240,7 +244,7 @@ class Scores(EstimatorResult[ScoreRecord]):
             reason=reason,
         )
 
-    def _parts(self, store: Store) -> Iterator[Part]:
+    def _parts(self, store: Store) -> Iterator[ScoredRows]:
         """Yield the references of each seed, then the scores of each depth against them."""
         case = self.case
         for seed in case.seeds:
@@ -255,7 +259,9 @@ class Scores(EstimatorResult[ScoreRecord]):
             references = [truth for truth in truths.values() if isinstance(truth, Reference)]
             if not references:
                 raise refusal
-            yield Part(references=[ReferenceRow.of(truth, seed, step) for truth in references])
+            yield ScoredRows(
+                references=[ReferenceRow.of(truth, seed, step) for truth in references]
+            )
             # Most references of a problem have the same probe.
             target_of_probe = {tuple(truth.probe): truth.target for truth in references}
             for known, target in target_of_probe.items():
@@ -266,7 +272,7 @@ class Scores(EstimatorResult[ScoreRecord]):
                             truths[truth.target] = of_another_problem
             results = attempt(self.made, problem, algorithm, case.depths)
             for depth, result in zip(case.depths, results, strict=True):
-                yield Part(
+                yield ScoredRows(
                     [_row(seed, depth, target, result, truth) for target, truth in truths.items()]
                 )
 

@@ -45,7 +45,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Plain = str | int | float | bool | None | list[Any] | dict[str, Any]
 
 
-class Verdict(NamedTuple):
+class MeasurementStatus(NamedTuple):
     """What became of a measurement, and why if it has no number."""
 
     status: str = "ok"
@@ -57,9 +57,9 @@ class Verdict(NamedTuple):
         return STATUSES.index(self.status)
 
 
-def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the worst verdict; of several that are equally bad, the first."""
-    return max(verdicts, key=attrgetter("severity"))
+def worst(statuses: Iterable[MeasurementStatus]) -> MeasurementStatus:
+    """Return the worst status; of several that are equally bad, the first."""
+    return max(statuses, key=attrgetter("severity"))
 
 
 class StoredFile(Struct, kw_only=True):
@@ -124,7 +124,7 @@ class Round(Struct, kw_only=True):
     head: float | None = None
 
 
-class Rounds(StoredFile, kw_only=True):
+class CommitRounds(StoredFile, kw_only=True):
     """Times of two commits measured in turns; see `pudle.measuring.commits.turns`."""
 
     rounds: list[Round]

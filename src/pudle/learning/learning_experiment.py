@@ -1,4 +1,4 @@
-"""Learning experiments: a training described by plain values, the options of `pudle learn`."""
+"""Learning experiments: a training by plain values, which are the options of `pudle learn`."""
 
 import math
 import time

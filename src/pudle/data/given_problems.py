@@ -25,7 +25,7 @@ class GivenProblems(Dataset):
         Returns the problem of a seed with a loss.
     losses : tuple of str
         The losses that these problems have.
-    called : str
+    label : str
         Their name for people.
     number : int
         What tells them apart from others of that name.
@@ -34,7 +34,7 @@ class GivenProblems(Dataset):
     draw: Callable[[int, str], Problem] = field(repr=False, metadata={"spec": False})
     # A dataset's losses are those of its class; these depend on the problems.
     losses: tuple[str, ...] = field(metadata={"spec": False})  # type: ignore[misc]
-    called: str
+    label: str
     number: int
     seed: int = 0
 
@@ -66,7 +66,7 @@ class GivenProblems(Dataset):
         """Return the problem of the seed, if it has the loss."""
         if loss and loss not in self.losses:
             raise UnsupportedProblem(
-                f"{self.called} has the loss {self.losses[0]}, not {loss}: make another problem"
+                f"{self.label} has the loss {self.losses[0]}, not {loss}: make another problem"
                 " with it"
             )
         return self.draw(self.seed, loss)

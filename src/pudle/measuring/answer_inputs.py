@@ -1,21 +1,19 @@
-"""From records to what answers rest on: the errors of an estimator on a case against depth, and
-what they cost.
+"""What answers rest on, from records: the errors of an estimator on a case against depth, and its
+times and memories.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import isfinite
 from operator import attrgetter
-from typing import TypeVar
 
 import numpy as np
 
 from .. import paired
 from ..answers import NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
+from .grouping import grouped
 from .results.cost import MEMORY, TIME, CostRecord
 from .results.score import ScoreRecord, ScoreRow
 
-T = TypeVar("T")
-K = TypeVar("K")
 depth_of = attrgetter("depth")
 
 
@@ -48,24 +46,16 @@ def curve(record: ScoreRecord, seeds: Sequence[int], metric: str, target: str) -
     return Curve(np.array(depths, int), np.array(seeds, int), values, at_floor)
 
 
-def grouped(rows: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """Return rows by a key, in the order of their first appearance."""
-    groups: dict[K, list[T]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return groups
-
-
-def _line(cost: CostRecord) -> tuple[str, str, str]:
+def _line_key(cost: CostRecord) -> tuple[str, str, str]:
     return cost.metric, cost.case, cost.estimator
 
 
 def lines(costs: Iterable[CostRecord]) -> dict[tuple[str, str, str], Line]:
     """Return costs against depth, by metric, case and estimator."""
-    known = [cost for cost in costs if cost.status == "ok" and cost.value is not None]
+    known_costs = [cost for cost in costs if cost.status == "ok" and cost.value is not None]
     return {
-        key: Line({cost.depth: cost.value or 0.0 for cost in sorted(some, key=depth_of)})
-        for key, some in grouped(known, _line).items()
+        key: Line({cost.depth: cost.value or 0.0 for cost in sorted(line_costs, key=depth_of)})
+        for key, line_costs in grouped(known_costs, _line_key).items()
     }
 
 
@@ -75,38 +65,44 @@ def rounds(costs: Collection[CostRecord]) -> dict[tuple[str, str, str], Rounds]:
     """
     timed = [cost for cost in costs if cost.status == "ok" and cost.samples]
     # All that was timed in the same turns is compared with each other at each depth.
-    alike = grouped(timed, lambda cost: (cost.metric, cost.depth, cost.turns, len(cost.samples)))
+    same_turns = grouped(
+        timed, lambda cost: (cost.metric, cost.depth, cost.turns, len(cost.samples))
+    )
     p_values = [np.empty(0)]
-    for (*_, count), taken in alike.items():
+    for (*_, count), turn_costs in same_turns.items():
         if count > 1:
-            one, other = np.triu_indices(len(taken), 1)
-            samples = np.array([cost.samples for cost in taken])
-            p_values.append(paired.compare_many(samples[one], samples[other]).p_value)
+            first, second = np.triu_indices(len(turn_costs), 1)
+            samples = np.array([cost.samples for cost in turn_costs])
+            p_values.append(paired.compare_many(samples[first], samples[second]).p_value)
     significance = paired.critical(np.concatenate(p_values))
     # Those at one depth may have been measured later than others.
     return {
         key: Rounds(
-            {cost.depth: tuple(cost.samples) for cost in some if cost.turns == some[-1].turns},
-            some[-1].turns,
+            {
+                cost.depth: tuple(cost.samples)
+                for cost in line_costs
+                if cost.turns == line_costs[-1].turns
+            },
+            line_costs[-1].turns,
             significance,
         )
-        for key, some in grouped(sorted(timed, key=depth_of), _line).items()
+        for key, line_costs in grouped(sorted(timed, key=depth_of), _line_key).items()
     }
 
 
-def measured(
+def measurements(
     scores: Iterable[ScoreRecord], costs: Collection[CostRecord]
 ) -> Mapping[str, tuple[Measured, ...]]:
-    """Return what was measured of the estimators of each case, by the names of cases, against the
+    """Return the measurements of the estimators of each case, by the names of cases, against the
     first target of each.
     """
     by_case = grouped(scores, lambda record: record.case.name)
     by_line, by_round = lines(costs), rounds(costs)
-    found = {}
+    inputs = {}
     for name, records in by_case.items():
         target = records[0].case.targets[0]
         seeds = seeds_of(records, "relative_error", target)
-        found[name] = tuple(
+        inputs[name] = tuple(
             Measured(
                 record.estimator,
                 curve(record, seeds, "relative_error", target),
@@ -115,8 +111,8 @@ def measured(
                 by_round.get((TIME, name, record.estimator), NO_ROUNDS),
                 record.case.algorithm,
                 name,
-                all(each.differentiable for each in records),
+                all(record.differentiable for record in records),
             )
             for record in records
         )
-    return found
+    return inputs

@@ -1,4 +1,4 @@
-"""What `pudle check` last found, kept in the user's folder for caches."""
+"""The results of the last `pudle check` of each estimator, in the user's folder for caches."""
 
 import hashlib
 from collections.abc import Sequence
@@ -49,8 +49,8 @@ def key_of(estimator: "GradientEstimator") -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def verdict(key: str) -> str:
-    """Return what is known of the estimator of a key."""
+def check_status(key: str) -> str:
+    """Return the result of the last check of the estimator of a key."""
     known = failures()
     if key in known:
         return FAILED if known[key] else CHECKED
