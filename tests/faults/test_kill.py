@@ -62,7 +62,7 @@ import sys, time
 from pathlib import Path
 from pudle.measuring.commits import pair
 pair._pip = lambda label, *arguments: (print("pip", flush=True), time.sleep(600))
-with pair.built(Path(sys.argv[1]), "HEAD", Path(sys.argv[2]), "head"):
+with pair.build_commit(Path(sys.argv[1]), "HEAD", Path(sys.argv[2]), "head"):
     pass
 """
 

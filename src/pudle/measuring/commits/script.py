@@ -1,5 +1,6 @@
 """What each of two commits does itself: a worker of its Python calls these functions by name, which
-are then that commit's own.
+are then that commit's own. So neither this module nor its functions, nor `pudle.workers` with its
+`work` and `Outcome`, may change name or arguments: tests/measuring/commits/test_protocol.py.
 
 A request is plain values, because the two commits may have different classes.
 """
