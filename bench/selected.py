@@ -21,7 +21,7 @@ from pudle.errors import PudleError, SpecError
 from pudle.files import read_record
 from pudle.measuring.case import DTYPES, Case
 from pudle.measuring.history import configure
-from pudle.measuring.meters import drawn
+from pudle.measuring.meters import problem_and_algorithm
 from pudle.measuring.provenance import installed_commit
 from pudle.measuring.results.cost import EstimateCost
 from pudle.measuring.results.score import ScoreRecord, Scores
@@ -102,7 +102,7 @@ def prepare() -> None:
     for case, estimator in selection().pairs:
         # What is broken fails in its own cells.
         with contextlib.suppress(Exception):
-            drawn(case, selection().device)
+            problem_and_algorithm(case, selection().device)
             store().place(Scores(case, estimator))
 
 
@@ -147,7 +147,7 @@ class _Estimates(_Cells):
         if stored is None:
             raise NotImplementedError(f"{self.metric} is not measured at depth {depth}")
         require_ok(MeasurementStatus(stored.status, stored.reason))
-        self.problem, self.algorithm = drawn(self.case, selection().device)
+        self.problem, self.algorithm = problem_and_algorithm(self.case, selection().device)
         self.estimator = make_estimator(estimator)
 
 

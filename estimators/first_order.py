@@ -116,7 +116,7 @@ class FirstOrder(CheckedOptions, CodesEstimator):
         for place, weight in zip(places, weights, strict=True):
             codes = [state.codes for state in states]
             if place:
-                moved = penalized(problem, place * self.nu)
+                moved = penalized_problem(problem, place * self.nu)
                 trajectory = algorithm.run(moved, max(depths), keep=depths)
                 codes = [trajectory.at(depth) for depth in depths]
             for index, at in enumerate(codes):
@@ -130,7 +130,7 @@ class FirstOrder(CheckedOptions, CodesEstimator):
             yield total, diagnostics
 
 
-def penalized(problem: StronglyConvex, nu: float) -> StronglyConvex:
+def penalized_problem(problem: StronglyConvex, nu: float) -> StronglyConvex:
     """Return the problem whose inner objective is g + nu f, as layers need it."""
 
     def objective(state: UserState, theta: Tensor) -> Tensor:

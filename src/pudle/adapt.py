@@ -44,10 +44,10 @@ def from_jax(function: Function) -> Function:
     InvalidArgument
         When it is called, if the function raises an error.
     """
-    return _adapted(require("jax").jit(function))
+    return _on_tensors(require("jax").jit(function))
 
 
-def _adapted(function: Function) -> Function:
+def _on_tensors(function: Function) -> Function:
     """Return a compiled JAX function as one of tensors."""
     jax = require("jax")
 
@@ -66,10 +66,10 @@ def _adapted(function: Function) -> Function:
             ) from error
 
     def pull_back(number: int, *tensors: Tensor) -> Any:
-        def pulled(*arrays: Any) -> Any:
+        def pull(*arrays: Any) -> Any:
             return jax.vjp(flat, *arrays[:number])[1](arrays[number:])
 
-        return _adapted(pulled)(*tensors)
+        return _on_tensors(pull)(*tensors)
 
     return _layer(run, pull_back)
 

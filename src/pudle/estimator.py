@@ -205,7 +205,7 @@ class GradientEstimator(ABC):
         return by_theta, by_codes
 
     def fingerprint(self) -> str:
-        """Return what results depend on besides the source code, such as the version of a library.
+        """Return a text of all that results depend on besides the source code: a library's version.
 
         Stored results are computed again when this changes.
         """

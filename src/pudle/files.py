@@ -71,7 +71,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pudle"
 
 
-def opened(path: Path) -> BufferedReader:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file, or raise OSError: a pipe is waited for, and a device has no end."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError("it is no regular file")
@@ -111,7 +111,7 @@ def content_digest(path: Path) -> str:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _content_digest(path: Path, size: int, changed: int) -> str:
-    with opened(path) as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -230,7 +230,7 @@ def read_record(path: Path, kind: type[T], identity: object = None, remedy: str 
         If a byte of the file has changed, or it is of another version; the text is one line that
         names the file and the remedy.
     """
-    with readable(path, remedy), opened(path) as file:
+    with readable(path, remedy), open_regular(path) as file:
         content = file.read()
         head = _HEAD.match(content)
         if not head or hashlib.sha256(content[head.end() :]).hexdigest().encode() != head[1]:
@@ -277,7 +277,7 @@ def read_arrays(
     # The file is opened here, because numpy does not close a damaged one.
     with (
         readable(path, f"delete {owner or 'it'} and run `pudle run` again"),
-        opened(path) as file,
+        open_regular(path) as file,
         np.load(file, allow_pickle=False) as stored,
     ):
         # Arrays are stored (0) or deflated (8); other methods may unpack more than is stated.

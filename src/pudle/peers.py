@@ -196,14 +196,14 @@ class JaxImplicitPeer(ImplicitPeer):
             code_gradient: Array,
             *constants: Array,
         ) -> Array:
-            def contracted(dictionary: Array, offsets: Array) -> Array:
+            def weighted_codes(dictionary: Array, offsets: Array) -> Array:
                 over_samples = jax.vmap(
                     self.minimizer(nonnegative, rounding), (0, None, 0, 0, None)
                 )
                 moved = over_samples(codes, dictionary, offsets, observations, constants)
                 return (moved * code_gradient).sum()
 
-            return jax.grad(contracted, (0, 1))(dictionary, 0 * codes)
+            return jax.grad(weighted_codes, (0, 1))(dictionary, 0 * codes)
 
         compiled: Callable[..., Array] = jax.jit(pull_back)
         return compiled

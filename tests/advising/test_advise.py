@@ -181,7 +181,7 @@ def test_of_two_that_keep_the_error_the_final_times_choose(requirement, slower, 
     advice = compare_times(Advice("ridge", requirement), search, pair)
     assert advice.chosen.name == chosen != advice.runner_up.name
     assert advice.base_ratio.value == pytest.approx(advice.chosen.seconds)
-    assert (advice.next_ratio.value == 1.0) == (slower == 1.0) == advice.tied
+    assert (advice.next_ratio.value == 1.0) == (slower == 1.0) == advice.is_tied
 
 
 @pytest.mark.parametrize(

@@ -43,5 +43,5 @@ def test_an_advice_is_a_sentence_with_what_it_rests_on():
     assert "1.5 (1.42 to 1.58) times that time" in second
     # A share is rounded down.
     assert "78 %" in rest[0] and "2 seeds have" in rest[2]
-    tied = str(replace(ADVICE, next_ratio=Ratio(1.1, 0.9, 1.3, 0.2), base=None))
-    assert "cannot be told apart" in tied and "no measurement of backprop" in tied
+    is_tied = str(replace(ADVICE, next_ratio=Ratio(1.1, 0.9, 1.3, 0.2), base=None))
+    assert "cannot be told apart" in is_tied and "no measurement of backprop" in is_tied

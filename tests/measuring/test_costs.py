@@ -136,9 +136,9 @@ def test_memory_is_that_of_the_estimate_and_not_of_the_code_that_computes_it(tmp
     """
     estimators = ("analytic", "backprop", "forward", "conjugate_gradient")
     records = measured(*scored(tmp_path, *estimators, costs=("memory_bytes",)))
-    needed = {record.estimator: record.value / 1e6 for record in records}
+    required_objects = {record.estimator: record.value / 1e6 for record in records}
     # Twenty samples of ten numbers; forward carries a Jacobian of 150 x 300 numbers.
-    assert len(needed) == 4 and max(needed.values()) < 4, needed
+    assert len(required_objects) == 4 and max(required_objects.values()) < 4, required_objects
 
 
 @pytest.mark.slow
@@ -269,7 +269,7 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
     commit = git(Path.cwd(), "rev-parse", "HEAD")
     monkeypatch.setattr("pudle.measuring.execution.installed_commit", lambda root: (commit, False))
 
-    def written(*estimators):
+    def files_at(*estimators):
         selection = selected(*estimators, costs=("seconds",))
         execute(selection, home=tmp_path, workers=1)
         (path,) = tmp_path.glob(f"quick/results/*/{commit[:8]}-*.json")
@@ -277,19 +277,19 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
         values, (names, _), *_ = results["timing.tiny.time_estimate"]
         return path, dict(zip(names, values, strict=True))
 
-    path, first = written("alternating", "one_step")
+    path, first = files_at("alternating", "one_step")
     assert set(first) == {"'alternating'", "'one_step'"} and min(first.values()) > 0
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(history, "run_in_copy", mock.Mock(side_effect=KeyboardInterrupt))
-        written("backprop")
-    assert set(written("backprop")[1]) == {"'backprop'"}
+        files_at("backprop")
+    assert set(files_at("backprop")[1]) == {"'backprop'"}
     # It is not written again for nothing, and is once it is damaged.
     with monkeypatch.context() as patch:
         patch.setattr(history, "run_in_copy", mock.Mock(side_effect=AssertionError))
-        written("backprop")
+        files_at("backprop")
         path.write_text("damaged")
         with pytest.raises(AssertionError):
-            written("backprop")
+            files_at("backprop")
 
 
 @pytest.mark.parametrize("dataset", ["sparse_gaussian(n_samples=9)", "logistic"])

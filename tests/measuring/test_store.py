@@ -26,8 +26,8 @@ def store(tmp_path):
 
 def test_a_record_comes_back_as_it_was_written(store):
     scores = Scores(TINY, "alternating")
-    written, read = scores.measure(store), scores.read(store)
-    assert read.scores == written.scores and read.references == written.references
+    files_at, read = scores.measure(store), scores.read(store)
+    assert read.scores == files_at.scores and read.references == files_at.references
     assert (read.case, read.identity) == (TINY, ("tiny", "alternating"))
     places = {(row.seed, row.depth) for row in read.scores}
     assert places == {(0, 1), (0, 5), (1, 1), (1, 5)}

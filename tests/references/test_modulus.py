@@ -10,7 +10,7 @@ import pudle
 from pudle.measuring.results.score import ReferenceRow
 from pudle.problems import strongly_convex
 from pudle.references.strongly_convex import REFUTED
-from pudle.references.strongly_convex import _refuted as refutation
+from pudle.references.strongly_convex import _refutation as refutation
 
 
 def quadratic(size, condition, factor, certified=True):

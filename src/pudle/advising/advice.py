@@ -172,7 +172,7 @@ class Advice:
     training: TrainingCheck | None = None
 
     @property
-    def tied(self) -> bool:
+    def is_tied(self) -> bool:
         """Tell whether the advised estimator and the next best cannot be told apart in time."""
         return bool(self.next_ratio and self.next_ratio.p_value > SIGNIFICANCE)
 

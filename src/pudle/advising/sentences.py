@@ -82,7 +82,7 @@ def _choice_lines(advice: Advice, chosen: Choice) -> Iterator[str]:
         f" {write_costs(chosen)}{_beside_base(advice, chosen)}."
     )
     if advice.runner_up and advice.next_ratio:
-        if advice.tied:
+        if advice.is_tied:
             comparison = "its time cannot be told apart from that"
         else:
             comparison = f"{ratio_text(advice.next_ratio)} times that time"

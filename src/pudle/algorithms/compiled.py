@@ -42,7 +42,7 @@ LANES = 16
 
 
 class Program(NamedTuple):
-    """What is run, for some samples, and where the results go.
+    """The layers to run for some samples, and the arrays that take the results.
 
     From the depths `tops`, ascending, is pulled back: from the derivatives of the loss or, if
     `adjoints_given`, from those in codes and point that `adjoints` has for the last layer. To
@@ -92,7 +92,7 @@ class Program(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """What one sample leaves behind."""
+    """The states of one sample at all layers, for the way back."""
 
     #: The t-th of these layers lies in row t + g if group g of layers contains it, as entries at
     #: ``atoms[g][:sizes[g]]``.

@@ -17,7 +17,7 @@ from .stepless import ROUNDING
 
 
 class Systems(NamedTuple):
-    """What is solved, for r of n samples, and where the results go."""
+    """The problems to solve, for r of n samples, and the arrays that take the results."""
 
     hessian: Matrix
     #: The correlations of the atoms with the observations, shape (r, p).

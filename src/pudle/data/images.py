@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import InvalidArgument, first_line
-from ..files import opened
+from ..files import open_regular
 from .atoms import normalize_rows, split_atoms
 from .dataset import Dataset, FloatArray
 
@@ -144,7 +144,7 @@ class Folder(Mapping[str, Pixels]):
 
     def _open(self, name: str, read: Callable[[Image.Image], Read]) -> Read:
         try:
-            with opened(self.path / name) as file, warnings.catch_warnings():
+            with open_regular(self.path / name) as file, warnings.catch_warnings():
                 # The limit here stands for that of the library.
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 with Image.open(file, formats=FORMATS) as picture:

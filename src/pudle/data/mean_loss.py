@@ -44,7 +44,7 @@ class MeanLoss(ABC):
         return self.rows @ weights.double()
 
     def reach(self, radius: float) -> Tensor:
-        """Return how far the scores of each row may move in a ball of weights."""
+        """Bound the change of the score of each row in a ball of weights."""
         return self.lengths * min(radius, LARGEST)
 
     @abstractmethod

@@ -375,14 +375,14 @@ class OwnRows(SparseCodingDataset):
             if path.is_dir():
                 raise InvalidArgument(f"{name}={str(path)!r} is a folder: give a file in it")
         # Who changes a problem's tensors must not change those of the next one.
-        return copy.deepcopy(_drawn(self, self.fingerprint()))
+        return copy.deepcopy(_draw_once(self, self.fingerprint()))
 
     def make(self, loss: str, tensor: ToTensor) -> SparseCoding:
         return problem_of(self.draw(), self.penalty, loss, tensor)
 
 
 @functools.lru_cache(maxsize=8)
-def _drawn(dataset: OwnRows, state: str) -> Draw:
+def _draw_once(dataset: OwnRows, state: str) -> Draw:
     """Draw once for all estimators that a process measures: learning a dictionary takes seconds."""
     path = dataset.dictionary
     return dataset.read(None if path is None else read_table(path, "dictionary"))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, MissingDependency, first_line
-from ..files import opened
+from ..files import open_regular
 from ..text import count
 
 #: Any array.
@@ -75,7 +75,7 @@ def user_file(path: str | Path, name: str = "path") -> Iterator[BufferedReader]:
     with one_line_errors(f"{name}={str(path)!r}"):
         expanded = Path(path).expanduser()
         check_regular(expanded)
-        with opened(expanded) as file:
+        with open_regular(expanded) as file:
             yield file
 
 

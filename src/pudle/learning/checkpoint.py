@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..errors import InvalidArgument
-from ..files import lies_at, opened, readable, write_atomically
+from ..files import lies_at, open_regular, readable, write_atomically
 from .run import Counts, LearningRun
 
 CHECKPOINT, HISTORY_FILE, DICTIONARY_FILE = "checkpoint.pt", "history.csv", "dictionary.npy"
@@ -68,7 +68,7 @@ def begin(run: LearningRun, folder: Path, *, resume: bool) -> None:
     if not resume:
         return
     remedy = "delete it and start again"
-    with readable(path, remedy), opened(path) as file:
+    with readable(path, remedy), open_regular(path) as file:
         first, _, payload = file.read().partition(b"\n")
         if first + b"\n" != header(payload):
             raise OSError("it is damaged or written by another version of the suite")

@@ -24,7 +24,7 @@ from ..validation import type_hints
 from .denoising import DenoisingExperiment
 from .learning_experiment import LearningExperiment
 from .options import summaries
-from .processes import launched, number_launched
+from .processes import joined_processes, number_launched
 
 E = TypeVar("E", bound=LearningExperiment)
 
@@ -96,7 +96,7 @@ def _carry_out(
     changes = {name: value for name, value in options.items() if value is not None}
     chosen = replace(chosen, **changes)
     title = chosen.title
-    with launched(check_device(device), timeout) as (processes, own_device):
+    with joined_processes(check_device(device), timeout) as (processes, own_device):
         run = partial(chosen.run, out, own_device, resume=resume, processes=processes)
         if processes.rank:
             # All processes refuse alike, and the first one says why.

@@ -74,8 +74,8 @@ def denoise(
         with torch.no_grad():
             synthesis = noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy()
         total += synthesis.astype(float)[down : down + height, right : right + width]
-    denoised: Array = total / (surplus + 1) ** 2 + mean
-    return denoised
+    denoise_image: Array = total / (surplus + 1) ** 2 + mean
+    return denoise_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,10 +287,10 @@ class DenoisingExperiment(DenoisingTest, LearningExperiment):
 
 def _wavelet(noisy: Array, deviation: float) -> Array:
     require("pywt", "baselines")
-    denoised: Array = images.SKIMAGE.restoration.denoise_wavelet(
+    denoise_image: Array = images.SKIMAGE.restoration.denoise_wavelet(
         noisy, deviation, "sym4", method="BayesShrink", rescale_sigma=False
     )
-    return denoised
+    return denoise_image
 
 
 #: Functions of an image with values in [0, 1] and of the noise's standard deviation on that scale.
@@ -343,9 +343,9 @@ class DenoisingBaseline(DenoisingTest):
         """
         deviation = check_positive("sigma", self.sigma) / 255
 
-        def denoised(noisy: Array) -> Array:
+        def denoise_image(noisy: Array) -> Array:
             return METHODS[self.baseline](noisy, deviation)
 
         tested = images.images_to_test(self.test_folder)
-        summary, pictures = self.evaluate({"": denoised}, tested, progress)
+        summary, pictures = self.evaluate({"": denoise_image}, tested, progress)
         return ExperimentResult([], {"method": self.baseline} | summary, pictures)

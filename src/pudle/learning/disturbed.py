@@ -113,8 +113,8 @@ class DisturbedExperiment(LearningExperiment):
         return replace(learner, estimator=disturbed)
 
     def goal(self) -> Tensor | None:
-        """Return what the direction of the error is taken from: a fixed draw, the generating
-        dictionary, or nothing for noise.
+        """Return the tensor that the direction of the error is taken from: a fixed draw or the
+        generating dictionary; None for noise.
         """
         if self.direction == "noise":
             return None

@@ -147,7 +147,7 @@ def gray(image: Array) -> Pixels:
     return np.round(255 * np.clip(np.nan_to_num(image), 0, 1)).astype(np.uint8)
 
 
-def signed(image: Array) -> Pixels:
+def signed_to_gray(image: Array) -> Pixels:
     """Return an image as uint8, scaled to its own greatest magnitude; zero becomes the gray level
     128.
     """
@@ -160,7 +160,7 @@ def mosaic(filters: Array) -> Pixels:
 
     Each is scaled to its own greatest magnitude; zero is gray in all of them.
     """
-    tiles = [*map(signed, filters[:256])]
+    tiles = [*map(signed_to_gray, filters[:256])]
     columns = math.ceil(math.sqrt(len(tiles)))
     sheet: Pixels = SKIMAGE.util.montage(
         tiles,

@@ -14,7 +14,7 @@ from ..data import Dataset, SparseCodingDataset
 from ..data.user_files import file_size, read_npy
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..estimator import Estimate
-from ..files import opened, readable, state_of
+from ..files import open_regular, readable, state_of
 from ..measuring.case import DTYPES
 from ..measuring.experiment import (
     Experiment,
@@ -97,7 +97,7 @@ def gradient_errors_along(rows: list[Row]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class OnDataset(Experiment):
-    """What is learned from.
+    """An experiment on a dataset.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ class LearningExperiment(TrainingOptions, OnDataset):
 
     @property
     def title(self) -> str:
-        """What a table or a terminal calls the training."""
+        """The name of the training in tables and on terminals."""
         return f"{self.estimator} with {self.optimizer}"
 
     @property
@@ -184,7 +184,7 @@ class LearningExperiment(TrainingOptions, OnDataset):
             return problem
         shape = tuple(problem.dictionary.shape)
         path, remedy = Path(self.start), f"give a file (.npy) of a dictionary of shape {shape}"
-        with readable(path, remedy), opened(path) as file:
+        with readable(path, remedy), open_regular(path) as file:
             array = read_npy(file, file_size(file))
             start = array.astype(np.float64, casting="same_kind").reshape(shape)
         return replace(problem, dictionary=problem.dictionary.new_tensor(start))

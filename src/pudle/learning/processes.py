@@ -34,7 +34,7 @@ class Processes:
     def add(self, *tensors: Tensor) -> None:
         """Replace tensors by their sums over the processes, the same bits in each."""
         if self.size > 1:
-            with _explained():
+            with _one_line_errors():
                 for tensor in tensors:
                     distributed.all_reduce(tensor)
 
@@ -42,18 +42,18 @@ class Processes:
         """Return the value that the first process has."""
         values = [value]
         if self.size > 1:
-            with _explained():
+            with _one_line_errors():
                 distributed.broadcast_object_list(values)
         return values[0]
 
 
 def number_launched() -> int:
-    """Return how many processes ``torchrun`` started, one without it."""
+    """Return the number of processes that ``torchrun`` started, one without it."""
     return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
 
 
 @contextlib.contextmanager
-def launched(device: str, timeout: float) -> Iterator[tuple[Processes, str]]:
+def joined_processes(device: str, timeout: float) -> Iterator[tuple[Processes, str]]:
     """Join the processes that ``torchrun`` started, if it did; yield them and this process's
     device.
 
@@ -66,7 +66,7 @@ def launched(device: str, timeout: float) -> Iterator[tuple[Processes, str]]:
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         torch.cuda.set_device(device)
-    with _explained():
+    with _one_line_errors():
         distributed.init_process_group(
             "gloo" if device == "cpu" else "nccl", timeout=datetime.timedelta(seconds=timeout)
         )
@@ -77,7 +77,7 @@ def launched(device: str, timeout: float) -> Iterator[tuple[Processes, str]]:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def _one_line_errors() -> Iterator[None]:
     """Raise PudleError for a message that did not arrive: another process has ended, or no longer
     answers.
     """

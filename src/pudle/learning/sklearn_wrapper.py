@@ -114,7 +114,7 @@ class UnrolledDictionaryLearning(
     def _n_features_out(self) -> int:
         return len(self.components_)
 
-    def _checked(self, X: Any, reset: bool) -> Array:
+    def _validate(self, X: Any, reset: bool) -> Array:
         checked: Array = validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
         return checked
 
@@ -139,7 +139,7 @@ class UnrolledDictionaryLearning(
         Arguments out of range and constant data raise InvalidArgument, a ValueError; warnings are
         those of `Learner.fit`.
         """
-        samples, threads = self._checked(X, reset=True), _number_of_threads(self.n_jobs)
+        samples, threads = self._validate(X, reset=True), _number_of_threads(self.n_jobs)
         random = check_random_state(self.random_state)
         learner = self._learner(int(random.randint(2**31 - 1)))
         self._begin(samples, random)
@@ -155,7 +155,7 @@ class UnrolledDictionaryLearning(
     def transform(self, X: Any) -> Any:
         """Return the codes of observations, shape (n_samples, n_components)."""
         check_is_fitted(self)
-        samples, threads = self._checked(X, reset=False), _number_of_threads(self.n_jobs)
+        samples, threads = self._validate(X, reset=False), _number_of_threads(self.n_jobs)
         algorithm = self._learner(0).parts.algorithm
         entries = len(samples) * len(self.components_)
         with at_most(threads), threads_for(entries), torch.no_grad():
@@ -200,7 +200,7 @@ class UnrolledDictionaryLearning(
 
 
 def _number_of_threads(n_jobs: int | None) -> int:
-    """Return how many threads `n_jobs` stands for here, by scikit-learn's conventions."""
+    """Return the number of threads that `n_jobs` stands for, by scikit-learn's conventions."""
     if n_jobs is not None and (not isinstance(n_jobs, Integral) or n_jobs == 0):
         raise InvalidArgument(
             f"n_jobs={n_jobs!r} is no number of threads: give one >= 1, -1 for all cores, or None"
@@ -214,7 +214,7 @@ def _number_of_threads(n_jobs: int | None) -> int:
 
 
 def _share_of_a_worker() -> int:
-    """Return how many threads one of joblib's workers may take: a process as many as joblib, or the
+    """Return the number of threads for one of joblib's workers: a process as many as joblib, or the
     user, tells it in its environment, and a thread only itself.
     """
     if threading.current_thread() is not threading.main_thread():

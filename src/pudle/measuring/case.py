@@ -114,9 +114,9 @@ class Case:
             truth = reference(problem, target, algorithm).of_spec(self.dataset)
         except InvalidArgument as error:
             raise UnsupportedProblem(str(error)) from error
-        return replace(truth, probe=probe(problem, self.probed(target)))
+        return replace(truth, probe=probe(problem, self.probing_algorithm(target)))
 
-    def probed(self, target: str) -> Algorithm | None:
+    def probing_algorithm(self, target: str) -> Algorithm | None:
         """Return the algorithm whose layers tell the problem of a reference from others, None for
         that of the problem.
         """

@@ -228,7 +228,7 @@ def _carry_out(work: Work, root: str) -> tuple[object, list[File]]:
     # The record comes last: one that exists has all that it speaks of.
     return record if isinstance(result, RecordedResult) else None, [
         (str(file).removeprefix(root), file.read_bytes())
-        for file in result.written(path)
+        for file in result.files_at(path)
         if file.exists()
     ]
 

@@ -102,7 +102,7 @@ class Experiment(ABC):
         """
 
     def fingerprint(self) -> str:
-        """Return what the result depends on besides the fields and the sources, such as the state
-        of files that are read.
+        """Return a text of all that the result depends on besides fields and sources, such as the
+        state of files that are read.
         """
         return ""

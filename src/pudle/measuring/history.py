@@ -91,7 +91,7 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     for name, benchmark in listed.items():
         parameters = [[ast.literal_eval(value) for value in axis] for axis in benchmark["params"]]
         function = get_benchmark_from_name(benchmark_dir, name).func
-        look_up = _tracked if benchmark["type"] == "track" else _measured
+        look_up = _accuracy_value if benchmark["type"] == "track" else _cost_value
         values = [look_up(stored, function, *cell) for cell in itertools.product(*parameters)]
         # asv makes one number of samples.
         samples = [value if isinstance(value, list) else None for value in values]
@@ -101,7 +101,7 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     content.save(configuration.results_dir)
 
 
-def _tracked(stored: Stored, function: Any, estimator: str, depth: int) -> float | None:
+def _accuracy_value(stored: Stored, function: Any, estimator: str, depth: int) -> float | None:
     """Return the value of a benchmark of the accuracy for a cell: NaN where it skips the cell, None
     where it fails.
     """
@@ -114,7 +114,7 @@ def _tracked(stored: Stored, function: Any, estimator: str, depth: int) -> float
         return None
 
 
-def _measured(
+def _cost_value(
     stored: Stored, function: Any, estimator: str, depth: int
 ) -> float | list[float] | None:
     """Return the samples of a time, or a peak with the process that it is measured in; NaN where a

@@ -69,21 +69,21 @@ def _peak_of_process() -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
+def problem_and_algorithm(case: Case, device: str) -> tuple[Problem, Algorithm]:
     """Return the problem of a case's first seed, with its Lipschitz constant computed where needed,
     and the algorithm.
     """
     # Cases of one problem share it.
-    problem = _drawn(replace(case, name="any", algorithm="any", depths=(0,)), device)
+    problem = _draw_problem(replace(case, name="any", algorithm="any", depths=(0,)), device)
     algorithm = case.make_algorithm()
     algorithm.step_size(problem)
     return problem, algorithm
 
 
 @functools.lru_cache(maxsize=1)
-def _drawn(case: Case, device: str) -> Problem:
+def _draw_problem(case: Case, device: str) -> Problem:
     # The cache would keep the problem before until this one is drawn.
-    _drawn.cache_clear()
+    _draw_problem.cache_clear()
     problem = case.make_problem(case.seeds[0], device)
     # At the first gradient of each kind torch imports parts of itself: copies then have them.
     leaf = torch.ones(1, requires_grad=True)

@@ -9,7 +9,7 @@ from ..errors import InvalidArgument
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure in place of a profile's choice, or beside it.
+    """The options of a run: what it measures in place of a profile's choice, or beside it.
 
     Attributes
     ----------

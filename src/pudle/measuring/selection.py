@@ -231,12 +231,12 @@ def cross_cases(cases: Collection[Case], options: Options, home: Path) -> dict[s
         option ``n_samples``.
     """
     drafts = _drafts(cases, options)
-    _check_offered(drafts, options)
-    published = {_unseeded(case): case for case in cases}
+    _check_losses_and_samples(drafts, options)
+    published = {_key_without_seeds(case): case for case in cases}
     published_names = {case.name for case in cases}
     crossed: dict[str, Case] = {}
     for case in drafts:
-        if same := published.get(_unseeded(case)):
+        if same := published.get(_key_without_seeds(case)):
             name = same.name
             if case.seeds != same.seeds:
                 name += f"-{options.seeds}_seeds"
@@ -249,7 +249,7 @@ def cross_cases(cases: Collection[Case], options: Options, home: Path) -> dict[s
     return crossed
 
 
-def _unseeded(case: Case) -> tuple[object, str]:
+def _key_without_seeds(case: Case) -> tuple[object, str]:
     return replace(case, seeds=(0,)).problem, case.algorithm
 
 
@@ -260,12 +260,14 @@ def _drafts(cases: Collection[Case], options: Options) -> list[Case]:
         # A profile of experiments alone has no cases.
         like = [*cases, *names.list_profiles()["quick"].cases][0]
         # All are made before the first is drawn: wrong usage shows at once.
-        sized = [_sized(spec, options.samples) for spec in options.datasets]
+        sized = [_with_n_samples(spec, options.samples) for spec in options.datasets]
         bases = [case for dataset in sized for case in _cases_on(dataset, like)]
     rules: list[str] = [names.canonical("algorithms", spec) for spec in options.algorithms]
     drafts = []
     for case in bases:
-        dataset = _sized(case.dataset, options.samples) if options.samples else case.dataset
+        dataset = (
+            _with_n_samples(case.dataset, options.samples) if options.samples else case.dataset
+        )
         for rule, loss in product(rules or [case.algorithm], options.losses or [case.loss]):
             proximal = names.make_algorithm(rule).thresholding.proximal
             leads = proximal or {*MINIMIZER_TARGETS}.isdisjoint(case.targets)
@@ -282,7 +284,7 @@ def _drafts(cases: Collection[Case], options: Options) -> list[Case]:
     return drafts
 
 
-def _check_offered(cases: Collection[Case], options: Options) -> None:
+def _check_losses_and_samples(cases: Collection[Case], options: Options) -> None:
     """Refuse a loss that no dataset of the cases has, and a number of samples that none takes."""
     datasets = {case.dataset: names.make_dataset(case.dataset) for case in cases}
     offered = dict.fromkeys(loss for dataset in datasets.values() for loss in dataset.losses)
@@ -310,7 +312,7 @@ def _descriptive_name(case: Case, options: Options, home: Path) -> str:
     return short("-".join(parts))
 
 
-def _sized(spec: str, samples: int | None) -> names.Spec[Dataset]:
+def _with_n_samples(spec: str, samples: int | None) -> names.Spec[Dataset]:
     """Return a dataset with the number of samples that is given, if it has such an option."""
     dataset: Any = names.make_dataset(spec)
     if samples and hasattr(dataset, "n_samples"):

@@ -65,7 +65,9 @@ class Work:
     @property
     def owners(self) -> Owners:
         """The plug-ins and the users' files whose code the work runs."""
-        return sources.owners(*itertools.chain(*(result.needed for result in self.results)))
+        return sources.owners(
+            *itertools.chain(*(result.required_objects for result in self.results))
+        )
 
     @property
     def input_files(self) -> list[tuple[Path, bool]]:
@@ -76,7 +78,7 @@ class Work:
         of a dataset.
         """
         files: dict[Path, bool] = {}
-        for part in itertools.chain(*(result.needed for result in self.results)):
+        for part in itertools.chain(*(result.required_objects for result in self.results)):
             for cls in sources.classes(part):
                 files |= dict.fromkeys(names.files_of(cls.__module__), True)
             for name in names.path_options(part):

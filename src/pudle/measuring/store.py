@@ -76,7 +76,7 @@ class Store:
         key = result.key(self)
         return ResultPlace(self.folder / result.file(key), key)
 
-    def confirmed(self, result: Result[object]) -> ResultPlace:
+    def unchanged_place(self, result: Result[object]) -> ResultPlace:
         """Return the place of a result to be written, computed anew, or raise ChangedSources."""
         if self.planned is not None:
             sources.forget()
@@ -128,9 +128,7 @@ Identity = TypeVar("Identity")
 
 @dataclass(frozen=True)
 class Stored:
-    """What a run lists, and its records by what they are of, without the missing and the damaged
-    ones.
-    """
+    """The results that a run lists, and their records without the missing and the damaged ones."""
 
     #: An empty one where the run was of experiments alone.
     selection: Selection

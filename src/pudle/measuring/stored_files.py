@@ -46,7 +46,7 @@ Plain = str | int | float | bool | None | list[Any] | dict[str, Any]
 
 
 class MeasurementStatus(NamedTuple):
-    """What became of a measurement, and why if it has no number."""
+    """The status of a measurement, and the reason where it has no number."""
 
     status: str = "ok"
     reason: str = ""
@@ -63,9 +63,7 @@ def worst(statuses: Iterable[MeasurementStatus]) -> MeasurementStatus:
 
 
 class StoredFile(Struct, kw_only=True):
-    """What is read from a file, and written to it, as a whole; its ``identity`` says what it is
-    of.
-    """
+    """A file that is read and written as a whole; its ``identity`` says whose file it is."""
 
     schema: Literal[4] = SCHEMA
 
@@ -80,7 +78,7 @@ class StoredFile(Struct, kw_only=True):
 
 
 class Record(StoredFile, kw_only=True):
-    """What every result has: its key, what became of it, and where it comes from.
+    """The part that the records of all results share: key, status, reason and origin.
 
     A number that is not finite is stored as null.
     """
@@ -92,7 +90,7 @@ class Record(StoredFile, kw_only=True):
 
 
 class RunList(StoredFile, kw_only=True):
-    """What a run selects, and which files of the store hold its results.
+    """The selection of a run, and the files of the store that hold its results.
 
     A record is kept as long as nothing that it depends on changes, and carries the commit that
     first measured it. Without this list nobody could tell which of the records in a store belong

@@ -29,7 +29,7 @@ OPTIONAL_CONSTANTS = ("direct_terms", "hessian_terms", "cross_terms")
 
 @dataclass(frozen=True)
 class Constants:
-    r"""What bounds the error of a computed gradient.
+    r"""Constants that bound the error of a computed gradient.
 
     For inner objective g and outer loss f, a state z, an adjoint v and a radius, these hold in the
     ball of that radius around z, which holds the minimizer. Where z, v or the radius makes no

@@ -115,7 +115,7 @@ class FunctionOnLine:
 
 
 class Agreement(Enum):
-    """What a comparison of a function with its derivative shows."""
+    """The result of a comparison of a function with its derivative."""
 
     AGREES = "agrees"
     ROUNDED = "agrees as far as its rounding tells"
@@ -210,14 +210,14 @@ def _noise(values: list[float]) -> float:
 
 def loss_along(problem: Problem) -> Along:
     """Return the outer loss of a problem."""
-    return _differentiated(problem, lambda at, codes: at.outer_loss(codes))
+    return _with_derivatives(problem, lambda at, codes: at.outer_loss(codes))
 
 
 def stationarity_along(problem: Problem, weights: Tensor) -> Along:
     """Return ``weights . F``, F the derivative of the inner objective or the equation of a fixed
     point.
     """
-    return _differentiated(problem, lambda at, codes: (weights * at.stationarity(codes)).sum())
+    return _with_derivatives(problem, lambda at, codes: (weights * at.stationarity(codes)).sum())
 
 
 def objective_along(problem: StronglyConvex) -> Along:
@@ -253,7 +253,7 @@ def fault_of_user_functions(problem: Problem, codes: Tensor) -> str:
     return reason
 
 
-def _differentiated(problem: Problem, function: Callable[[Problem, Tensor], Tensor]) -> Along:
+def _with_derivatives(problem: Problem, function: Callable[[Problem, Tensor], Tensor]) -> Along:
     """Return a function of a problem and its codes with the derivatives that torch makes of it."""
 
     @torch.enable_grad()

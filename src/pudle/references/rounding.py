@@ -47,10 +47,10 @@ class RandomRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         exact = function.is_view or function.overloadpacket.__name__ in NOT_ROUNDED
         if not (exact or function._schema.is_mutable):
-            args = [*map(self._rounded, args)]
+            args = [*map(self._perturb, args)]
         return function(*args, **kwargs or {})
 
-    def _rounded(self, operand: object) -> object:
+    def _perturb(self, operand: object) -> object:
         """Return a dense tensor of real numbers off by roundings, anything else as it is."""
         if not isinstance(operand, Tensor) or not operand.is_floating_point():
             return operand

@@ -23,7 +23,7 @@ NEUTRAL = 1e-9
 
 @dataclass(frozen=True)
 class Stability:
-    r"""What powers of the derivative J of a step show at a fixed point.
+    r"""The stability of a fixed point, by powers of the derivative J of the step.
 
     Attributes
     ----------

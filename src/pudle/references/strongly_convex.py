@@ -80,7 +80,7 @@ class Parts(NamedTuple):
 
     @property
     def residual(self) -> Tensor:
-        """What the adjoint leaves of its system: ``partial_z f - H v``."""
+        """Residual of the system of the adjoint: ``partial_z f - H v``."""
         return self.outer - self.curved
 
 
@@ -250,7 +250,7 @@ def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference
         problem.extreme_curvature(codes, largest=False),
     )
     reason = _fault_of_derivatives(problem, system, codes, adjoint)
-    reason, size = reason or _refuted(problem, codes, smallest), norm(bounded.gradient)
+    reason, size = reason or _refutation(problem, codes, smallest), norm(bounded.gradient)
     if not (bounded.gradient.isfinite().all() and problem.outer_loss(codes).isfinite()):
         reason = "the outer loss or its derivative is NaN or infinite at the minimizer"
     elif size and not (reason or bounded.error < size):
@@ -291,7 +291,7 @@ def _minimizer(problem: StronglyConvex) -> tuple[Tensor, int]:
     return codes, STEPS
 
 
-def _refuted(problem: StronglyConvex, codes: Tensor, smallest: float | None) -> str:
+def _refutation(problem: StronglyConvex, codes: Tensor, smallest: float | None) -> str:
     """Return why the claims about the objective do not hold at codes where its curvature is
     `smallest`, if that is known.
     """

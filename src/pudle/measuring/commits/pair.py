@@ -56,12 +56,12 @@ class CommitSide:
 
     @property
     def selection(self) -> Path:
-        """What this side measures; it does not exist where there is nothing to measure."""
+        """The file of this side's selection; there is none where there is nothing to measure."""
         return self.folder / "selection.json"
 
     @property
     def log(self) -> Path:
-        """What the processes of this side print."""
+        """The file of all that the processes of this side print."""
         return self.folder.parent.with_suffix(".log")
 
     def _start(self) -> Process:

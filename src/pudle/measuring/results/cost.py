@@ -33,7 +33,7 @@ from ...workers import (
     work,
 )
 from ..case import DTYPES, Case
-from ..meters import clock, drawn, peak_memory, sample, touch
+from ..meters import clock, peak_memory, problem_and_algorithm, sample, touch
 from ..naming import slug
 from ..provenance import machine
 from ..stored_files import Amount, Record, Whole
@@ -125,10 +125,10 @@ class EstimateCost(EstimatorResult[CostRecord]):
             # In the copy alone: it would make every later time of this process longer.
             return_freed_memory(at_once=store.device == "cpu")
             warnings.simplefilter("ignore", UserWarning)
-            arguments = (*drawn(self.case, store.device), self.depth)
+            arguments = (*problem_and_algorithm(self.case, store.device), self.depth)
             with measuring_threads(self.threads):
-                touch(self.made, *arguments)
-                estimate = functools.partial(self.made.estimate, *arguments)
+                touch(self.estimator_object, *arguments)
+                estimate = functools.partial(self.estimator_object.estimate, *arguments)
                 value, baseline = peak_memory(estimate, store.device)
             return {"value": value, "baseline": baseline}
 
@@ -152,9 +152,9 @@ class EstimateCost(EstimatorResult[CostRecord]):
         # longer be copied. What ends that copy is not the estimate: here its error is told.
         if store.device == "cpu" or run_in_copy(write).status != "ok":
             return write()
-        written = self.read(store)
-        assert written, "what a copy has written lies in the store"
-        return written
+        files_at = self.read(store)
+        assert files_at, "what a copy has written lies in the store"
+        return files_at
 
 
 @contextlib.contextmanager
@@ -197,7 +197,7 @@ def prepare(costs: Sequence[EstimateCost], store: Store) -> None:
             store.place(cost)
         # A copy of a process that uses CUDA could not use it.
         if store.device == "cpu":
-            drawn(cost.case, store.device)
+            problem_and_algorithm(cost.case, store.device)
     # Last, because an estimate would use again, and seem not to need, whatever this process has
     # freed before.
     return_freed_memory()
@@ -212,10 +212,10 @@ class Timer:
 
     def _warmed_up(self, cost: EstimateCost, path: str) -> Callable[[], Estimate]:
         """Return the call that is timed, after a first one."""
-        problem, algorithm = drawn(cost.case, self.device)
+        problem, algorithm = problem_and_algorithm(cost.case, self.device)
         if path != self.chosen and not kernels.is_plain(problem):
             raise MissingDependency(NO_KERNEL)
-        estimate = functools.partial(cost.made.estimate, problem, algorithm, cost.depth)
+        estimate = functools.partial(cost.estimator_object.estimate, problem, algorithm, cost.depth)
         # The first call fills caches, and may compile for this depth.
         estimate()
         return estimate

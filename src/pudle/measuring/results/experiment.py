@@ -88,7 +88,7 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
         # Whatever a package calls its experiment, the file stays in its folder.
         return f"experiments/{quote(self.name, safe='')}-{key}.json"
 
-    def written(self, path: Path) -> list[Path]:
+    def files_at(self, path: Path) -> list[Path]:
         return [path.with_suffix(".npz"), path]
 
     def measure(self, store: Store) -> ExperimentRecord:
@@ -117,7 +117,7 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **dict[str, Any](result.arrays))
             content = buffer.getvalue()
-            write_atomically(store.confirmed(self).path.with_suffix(".npz"), content)
+            write_atomically(store.unchanged_place(self).path.with_suffix(".npz"), content)
             digest = hashlib.sha256(content).hexdigest()
         return self.write(
             store,

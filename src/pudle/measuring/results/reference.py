@@ -59,7 +59,7 @@ class CaseReference(Result[Reference]):
         return (dataset, algorithm) if self.target == "limit" else (dataset,)
 
     @property
-    def needed(self) -> tuple[object, ...]:
+    def required_objects(self) -> tuple[object, ...]:
         # The algorithm says whether the target fits it.
         return self.case.objects
 
@@ -86,7 +86,7 @@ class CaseReference(Result[Reference]):
 
     def write(self, store: Store, reference: Reference) -> None:
         """Write the reference, atomically."""
-        place = store.confirmed(self)
+        place = store.unchanged_place(self)
         scalars = vars(reference) | {"certificate": asdict(reference.certificate)}
         arrays = {name: scalars.pop(name).numpy() for name in ARRAYS}
         scalars["key"] = place.key

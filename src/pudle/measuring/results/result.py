@@ -49,11 +49,11 @@ class Result(ABC, Generic[T]):
     @property
     @abstractmethod
     def objects(self) -> tuple[object, ...]:
-        """What it is computed with: the sources and the data of these count."""
+        """The objects that it is computed with, whose sources and data count."""
 
     @property
-    def needed(self) -> tuple[object, ...]:
-        """What a worker must have of it, also where that is of no weight."""
+    def required_objects(self) -> tuple[object, ...]:
+        """The objects that a worker must have for it, also those that do not count."""
         return self.objects
 
     @abstractmethod
@@ -84,7 +84,7 @@ class Result(ABC, Generic[T]):
         text = json.dumps(parts, sort_keys=True, default=plain)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def written(self, path: Path) -> list[Path]:
+    def files_at(self, path: Path) -> list[Path]:
         """Return the files that it consists of, that at `path` last."""
         return [path]
 
@@ -126,7 +126,7 @@ class RecordedResult(Result[R]):
         """Write its record atomically and return it; without a content it says only its status and
         reason.
         """
-        place = store.confirmed(self)
+        place = store.unchanged_place(self)
         origin = provenance(store.device, store.profile, store.commit, store.dirty)
         record: R = self.record(key=place.key, provenance=origin, **self.identity, **content)
         record.write(place.path)
@@ -144,10 +144,10 @@ class EstimatorResult(RecordedResult[R]):
     estimator: str
 
     @property
-    def made(self) -> GradientEstimator:
+    def estimator_object(self) -> GradientEstimator:
         """The estimator."""
         return names.make_estimator(self.estimator)
 
     @property
     def objects(self) -> tuple[object, ...]:
-        return (*self.case.objects, self.made)
+        return (*self.case.objects, self.estimator_object)

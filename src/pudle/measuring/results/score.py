@@ -156,7 +156,7 @@ class ScoreRecord(Record, kw_only=True):
 
 
 class ScoredRows(NamedTuple):
-    """What one depth or the references of one seed add to a record."""
+    """The rows that one depth, or the references of one seed, add to a record."""
 
     scores: Sequence[ScoreRow] = ()
     references: Sequence[ReferenceRow] = ()
@@ -230,7 +230,7 @@ class Scores(EstimatorResult[ScoreRecord]):
         if have and missing:
             reason = f"at depth {missing[0][1]}: {reason}"
         scores += [_row(*place, failed(status, reason)) for place in missing]
-        estimator, algorithm = self.made, self.case.make_algorithm()
+        estimator, algorithm = self.estimator_object, self.case.make_algorithm()
         status, reason = worst(row.measurement_status for row in scores)
         return self.write(
             store,
@@ -265,12 +265,12 @@ class Scores(EstimatorResult[ScoreRecord]):
             # Most references of a problem have the same probe.
             target_of_probe = {tuple(truth.probe): truth.target for truth in references}
             for known, target in target_of_probe.items():
-                if why := why_another(known, problem, case.probed(target)):
+                if why := why_another(known, problem, case.probing_algorithm(target)):
                     of_another_problem = failed("error", why)
                     for truth in references:
                         if tuple(truth.probe) == known:
                             truths[truth.target] = of_another_problem
-            results = attempt(self.made, problem, algorithm, case.depths)
+            results = attempt(self.estimator_object, problem, algorithm, case.depths)
             for depth, result in zip(case.depths, results, strict=True):
                 yield ScoredRows(
                     [_row(seed, depth, target, result, truth) for target, truth in truths.items()]
