@@ -291,11 +291,17 @@ def _rows(record: ExperimentRecord, noun: str) -> Iterator[list[Tile]]:
     shown = (record.shown[name] for name in ("atoms", "samples", "weights"))
     for number, (atom, samples, weights) in enumerate(zip(*shown, strict=True), start=1):
         alt = f"The learned atom {number}." if noun == "atom" else f"The image {number}."
-        row = [Tile(signed_to_gray(atom), [f"{noun} {number}"], alt, record.estimator, enlarged=True)]
+        row = [
+            Tile(signed_to_gray(atom), [f"{noun} {number}"], alt, record.estimator, enlarged=True)
+        ]
         for sample, value in zip(samples, weights.tolist(), strict=True):
             weight = f"{MINUS * (value < 0)}{text.number(abs(value))}"
             # Samples that are not gray values in [0, 1] are drawn like atoms.
-            draw = gray if sample.min(initial=0) >= 0 and sample.max(initial=0) <= 1 else signed_to_gray
+            draw = (
+                gray
+                if sample.min(initial=0) >= 0 and sample.max(initial=0) <= 1
+                else signed_to_gray
+            )
             verb = "shaped" if noun == "atom" else "explains"
             alt = f"A sample that {verb} {noun} {number}: weight {weight}."
             row.append(Tile(draw(sample), [weight], alt, enlarged=True))

@@ -188,7 +188,9 @@ class Search:
         for score in run.scores:
             record = run.record(score)
             if record and record.status != "ok":
-                self.failures.setdefault(score.estimator_object.name, f"{record.status}: {record.reason}")
+                self.failures.setdefault(
+                    score.estimator_object.name, f"{record.status}: {record.reason}"
+                )
         rows = [row for (row,) in run.measured().values()]
         return dict(zip(depths, rows, strict=True))
 
