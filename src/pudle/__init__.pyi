@@ -37,13 +37,13 @@ from .estimator import split as split
 from .learning.learner import Learner as Learner
 from .learning.learner import LearningWarning as LearningWarning
 from .learning.learner import Training as Training
+from .learning.learning_experiment import GradientError as GradientError
+from .learning.learning_experiment import LearningExperiment as LearningExperiment
 from .learning.matching import Matching as Matching
 from .learning.matching import match_atoms as match_atoms
 from .learning.options import TrainingOptions as TrainingOptions
 from .learning.run import Measure as Measure
 from .learning.sklearn_wrapper import UnrolledDictionaryLearning as UnrolledDictionaryLearning
-from .learning.training import GradientError as GradientError
-from .learning.training import LearningExperiment as LearningExperiment
 from .measuring.experiment import Experiment as Experiment
 from .measuring.experiment import ExperimentResult as ExperimentResult
 from .measuring.scoring import Score as Score

@@ -108,7 +108,7 @@ def find_start(
     # The mean square of a nonzero coefficient becomes one.
     scale = math.sqrt(n_nonzero_coefs / np.square(observations).sum(1).mean())
     shuffled = scale * observations[random.permutation(n_samples)]
-    search = _Search(shuffled[:size], shuffled[size:], n_components, n_nonzero_coefs)
+    search = _AtomSearch(shuffled[:size], shuffled[size:], n_components, n_nonzero_coefs)
     for first, second in _pairs(search.paired, random):
         search.weigh(first, second)
         if len(search.atoms) == n_components or search.n_pairs >= MOST_PAIRS * n_components:
@@ -132,7 +132,7 @@ def _pairs(paired: Array, random: Generator) -> Iterator[tuple[int, int]]:
         yield int(first[place]), int(second[place])
 
 
-class _Search:
+class _AtomSearch:
     """The atoms that were found so far, and the samples that tell of others."""
 
     def __init__(self, paired: Array, weighed: Array, n_components: int, sparsity: int) -> None:
