@@ -3,7 +3,7 @@ adding another.
 """
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from pudle import names
@@ -45,17 +45,20 @@ OPTIONS = {
     "spsa": ("spsa(samples=20)",),
     "truncated": ("truncated(window=10)", "truncated(window=50)"),
 }
-#: All that this package registers. No class is loaded here: plug-ins may come later.
-ESTIMATORS = (
-    *NAMED_ESTIMATORS,
-    *(
-        spec
-        for point in names.points("estimators")
-        if names.owner(point) == names.PACKAGE
-        for spec in OPTIONS.get(point.name, (point.name,))
-        if spec not in NAMED_ESTIMATORS
-    ),
-)
+
+
+def _estimators() -> Iterator[str]:
+    """Yield the specs of all that this package registers, those with names of their own first. No
+    class is loaded here: plug-ins may come later.
+    """
+    yield from NAMED_ESTIMATORS
+    for point in names.points("estimators"):
+        if names.owner(point) == names.PACKAGE:
+            specs = OPTIONS.get(point.name, (point.name,))
+            yield from (spec for spec in specs if spec not in NAMED_ESTIMATORS)
+
+
+ESTIMATORS = tuple(_estimators())
 
 Depths = tuple[int, ...]
 Texts = tuple[str, ...]

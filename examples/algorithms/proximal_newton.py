@@ -23,6 +23,6 @@ class ProximalNewton(Algorithm):
         systems = systems + torch.diag_embed(self.damping / step * active + (1 - active))
         moved = codes - torch.linalg.solve(systems, problem.stationarity(codes) * active)
         # A sample whose signs the Newton step would change keeps its proximal step.
-        kept = (moved.sign() == codes.sign()).all(1, keepdim=True)
-        codes = torch.where(kept, moved, codes)
+        keeps_signs = (moved.sign() == codes.sign()).all(1, keepdim=True)
+        codes = torch.where(keeps_signs, moved, codes)
         return State(codes, codes, iteration=state.iteration + 1)

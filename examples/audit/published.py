@@ -210,12 +210,12 @@ def quadratic_program_backward(d, z, matrix):
 def side_effect(x):
     """A regularized solution, whose gradient in x goes to x.grad and no further."""
 
-    def backward(d, z, one):
+    def backward(d, z, trigger):
         x.grad = -2 * d * x.detach() * TARGETS[:4] / (1 + x.detach() ** 2) ** 2
-        return torch.zeros_like(one)
+        return torch.zeros_like(trigger)
 
     trigger = torch.ones(1).double().requires_grad_()
-    return layer(lambda one: TARGETS[:4] / (1 + x.detach() ** 2), backward)(trigger)
+    return layer(lambda trigger: TARGETS[:4] / (1 + x.detach() ** 2), backward)(trigger)
 
 
 audit = pudle.audit

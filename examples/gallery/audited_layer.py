@@ -78,8 +78,8 @@ def draw():
 
 
 W, U, V = draw()
-found = pudle.audit(Equilibrium.apply, images[:4], W, U, step=step)
-print(found)
+faulty = pudle.audit(Equilibrium.apply, images[:4], W, U, step=step)
+print(faulty)
 
 # %%
 # The other one:
@@ -95,7 +95,7 @@ print(repaired)
 
 def train(layer, steps=100):
     """Return the gradient in W before a training, and the loss along it."""
-    W, U, V = weights = [each.requires_grad_() for each in draw()]
+    W, U, V = weights = [weight.requires_grad_() for weight in draw()]
     optimizer, losses, first = torch.optim.Adam(weights, 0.003), [], None
     for _ in range(steps):
         loss = cross_entropy(layer(images, W, U) @ V.T, labels)
@@ -127,7 +127,9 @@ figure, (left, right) = plt.subplots(
     1, 2, figsize=(8, 5.6), layout="constrained"
 )
 left.axline((0, 0), slope=1, color=RIGHT, linewidth=2.8)
-dots = [1e3 * each.flatten() for each in (right_gradient, wrong_gradient)]
+dots = [
+    1e3 * gradient.flatten() for gradient in (right_gradient, wrong_gradient)
+]
 left.plot(*dots, "o", color=WRONG, alpha=0.7)
 left.text(-60, 52, "should lie on\nthe line", color=RIGHT, weight="bold")
 left.set_xlabel("right gradient in W (thousandths)")

@@ -29,13 +29,13 @@ random = torch.Generator().manual_seed(0)
 order = torch.randperm(len(images), generator=random)
 training, validation = order[:500], order[500:900]
 
-given = labels[training]
-given[:250] = torch.randint(10, (250,), generator=random)
+noisy_labels = labels[training]
+noisy_labels[:250] = torch.randint(10, (250,), generator=random)
 
 
 def objective(weights, theta):
     losses = cross_entropy(
-        images[training].to(theta) @ weights, given, reduction="none"
+        images[training].to(theta) @ weights, noisy_labels, reduction="none"
     )
     return (theta.sigmoid() * losses).mean() + 0.2 * weights.square().sum()
 
@@ -82,18 +82,18 @@ plt.rcParams.update(
 )
 WRONG, RIGHT = "#d55e00", "#0072b2"
 harm = 1e3 * estimate.gradient
-wrong = given != labels[training]
+wrong = noisy_labels != labels[training]
 worst = harm.argsort(descending=True)
-found = int(wrong[worst[:100]].sum())
+n_wrong = int(wrong[worst[:100]].sum())
 
 figure = plt.figure(figsize=(8, 5.6), layout="constrained")
 upper, lower = figure.subfigures(2, 1, height_ratios=[1, 1.5])
-about = f"Of the 100 most harmful images, {found} have a wrong label"
+about = f"Of the 100 most harmful images, {n_wrong} have a wrong label"
 upper.suptitle(about, weight="bold")
 for at, which in zip(upper.subplots(2, 9).flat, worst, strict=False):
     at.imshow(images[training[which]].reshape(8, 8), cmap="gray_r")
     color = WRONG if wrong[which] else RIGHT
-    at.set_title(f"labeled {given[which]}", color=color, size=11, pad=4)
+    at.set_title(f"labeled {noisy_labels[which]}", color=color, size=11, pad=4)
     at.set_axis_off()
 
 at = lower.subplots()

@@ -79,7 +79,7 @@ results = pudle.benchmark(
 )
 errors = results.table.query("metric == 'relative_error'")
 median = errors.groupby(["loss", "estimator", "depth"])["value"].median()
-lasso, other = (
+lasso, reconstruction = (
     median[loss].unstack("depth") for loss in ("lasso", "reconstruction")
 )
 print(lasso[[20, 100, 200, 300]].map("{:.1e}".format))
@@ -125,4 +125,4 @@ plt.show()
 # reconstruction loss the path through the codes counts, and it stops where
 # ``alternating`` does:
 
-print(other[[20, 100, 200, 300]].map("{:.1e}".format))
+print(reconstruction[[20, 100, 200, 300]].map("{:.1e}".format))

@@ -21,7 +21,7 @@ from sklearn.feature_extraction.image import extract_patches_2d
 SIZE = 8
 NAMES = ["brick", "grass", "gravel"]
 photographs = [getattr(data, name)().astype(float) for name in NAMES]
-photographs = [(each - each.mean()) / each.std() for each in photographs]
+photographs = [(photo - photo.mean()) / photo.std() for photo in photographs]
 
 
 def patches(image, count, seed=0):
@@ -33,9 +33,9 @@ def patches(image, count, seed=0):
     return rows - rows.mean(axis=1, keepdims=True)
 
 
-X = np.concatenate([patches(each[:, :256], 1000) for each in photographs])
+X = np.concatenate([patches(photo[:, :256], 1000) for photo in photographs])
 X_test = np.concatenate(
-    [patches(each[:, 256:], 1000, seed=1) for each in photographs]
+    [patches(photo[:, 256:], 1000, seed=1) for photo in photographs]
 )
 y = np.repeat(NAMES, 1000)
 
@@ -77,7 +77,7 @@ from scipy.ndimage import gaussian_filter
 rows, columns = np.mgrid[:256, :256]
 disk = (rows - 128) ** 2 + (columns - 128) ** 2 < 80**2
 truth = np.where(disk, 0, np.where(columns < 128, 1, 2))
-picture = np.choose(truth, [each[:256, 256:] for each in photographs])
+picture = np.choose(truth, [photo[:256, 256:] for photo in photographs])
 
 # Every second patch in both directions, and the pixels in their middles.
 windows = sliding_window_view(picture, (SIZE, SIZE))[::2, ::2]
@@ -85,8 +85,8 @@ middles = slice(SIZE // 2, 1 - SIZE // 2, 2)
 flat = windows.reshape(-1, SIZE**2)
 likely = pipeline.predict_proba(flat - flat.mean(axis=1, keepdims=True))
 likely = likely.reshape(*windows.shape[:2], 3)
-found = gaussian_filter(likely, sigma=(6, 6, 0)).argmax(axis=2)
-share = (found == truth[middles, middles]).mean()
+materials = gaussian_filter(likely, sigma=(6, 6, 0)).argmax(axis=2)
+share = (materials == truth[middles, middles]).mean()
 
 plt.rcParams.update({"font.size": 13})
 COLORS = dict(zip(NAMES, ["#d55e00", "#008a63", "#0072b2"], strict=True))
@@ -97,7 +97,7 @@ left.imshow(picture, cmap="gray")
 left.set_title("Three materials ...")
 right.imshow(picture[middles, middles], cmap="gray")
 tints = np.array([to_rgb(COLORS[name]) for name in NAMES])
-right.imshow(tints[found], alpha=0.55)
+right.imshow(tints[materials], alpha=0.55)
 right.set_title(f"... found in {100 * share:.0f} % of the places")
 for at in (left, right):
     at.set_axis_off()

@@ -40,13 +40,13 @@ def outcome(dataset, problem):
     """Return what the exact minimizer for the trained parameter achieves."""
     reference = pudle.reference(problem)
     assert reference.status == "certified"
-    found = {"loss": float(problem.outer_loss(reference.codes))}
+    scores = {"loss": float(problem.outer_loss(reference.codes))}
     if dataset.name == "hyper_cleaning":
         training, _, test = dataset.draw()
         guesses = (test.images @ reference.codes.numpy()).argmax(1)
-        found["auc"] = float(roc_auc_score(~training.wrong, problem.theta))
-        found["accuracy"] = float(np.mean(guesses == test.labels))
-    return found
+        scores["auc"] = float(roc_auc_score(~training.wrong, problem.theta))
+        scores["accuracy"] = float(np.mean(guesses == test.labels))
+    return scores
 
 
 def main():

@@ -25,8 +25,8 @@ class RandomWindow(GradientEstimator):
             states = algorithm.run(problem, depth, keep=range(depth)).states
         gradient, code_gradient = direct_gradients(problem, states[depth].codes)
         window = min(int(streams.generator(self.seed, self.name).geometric(self.stop)), depth)
-        kept = [states[t] for t in range(depth + 1)]
-        through = reverse_accumulation(problem, algorithm, kept, code_gradient)
+        ascending = [states[t] for t in range(depth + 1)]
+        through = reverse_accumulation(problem, algorithm, ascending, code_gradient)
         before = 0
         for layer in range(window):
             upto = next(through)

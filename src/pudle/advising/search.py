@@ -2,7 +2,7 @@
 best of it on more seeds.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil, inf
 from pathlib import Path
@@ -228,6 +228,13 @@ class Search:
 
     # -- choosing
 
+    def _depths_in_turn(self) -> Iterator[list[int]]:
+        """Yield the groups of depths that are tried in turn, the largest depth last."""
+        for group in DEPTHS:
+            if depths := [depth for depth in group if depth < self.most_depth]:
+                yield depths
+        yield [self.most_depth]
+
     def run(self, candidates: Iterable[Candidate]) -> dict[Measured, Candidate]:
         """Measure all candidates on few seeds, at depths as they are needed; return what was
         measured of those that can treat the problem, for each group of depths.
@@ -235,8 +242,7 @@ class Search:
         measured: dict[Measured, Candidate] = {}
         last_errors: dict[Candidate, float] = {}
         in_race = [*candidates]
-        groups = [[depth for depth in group if depth < self.most_depth] for group in DEPTHS]
-        for depths in [*filter(None, groups), [self.most_depth]]:
+        for depths in self._depths_in_turn():
             # With a window of all layers it is another estimator.
             calls = {rival: depths for rival in in_race if rival.window < depths[0]}
             rows = self.measure(calls, self.seeds[:SEEDS_OF_RUN], self.costs, ROUNDS_OF_RUN)

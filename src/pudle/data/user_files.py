@@ -213,13 +213,11 @@ def read_parquet(file: BufferedReader) -> Any:
     index = (schema.pandas_metadata or {}).get("index_columns", [])
     fields = [field for field in schema if field.name not in index]
     numeric = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
-    check_columns(
-        {
-            field.name: str(field.type)
-            for field in fields
-            if not any(is_kind(field.type) for is_kind in numeric)
-        }
-    )
+
+    def is_numeric(field: Any) -> bool:
+        return any(is_kind(field.type) for is_kind in numeric)
+
+    check_columns({field.name: str(field.type) for field in fields if not is_numeric(field)})
     check_numbers((stated.metadata.num_rows, len(fields)))
     file.seek(0)
     return pd.read_parquet(file)

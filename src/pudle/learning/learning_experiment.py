@@ -89,9 +89,9 @@ def gradient_errors_along(rows: list[Row]) -> dict[str, float]:
     if GAP not in rows[-1]:
         return {}
     known = [row for row in rows if row.get(GAP) == 0]
-    medians = {
-        name: median(row[name] for row in known) if known else math.nan for name in (ERROR, COSINE)
-    }
+    medians = {}
+    for name in (ERROR, COSINE):
+        medians[name] = median(row[name] for row in known) if known else math.nan
     return medians | {GAP: sum(row.get(GAP) == 1 for row in rows)}
 
 

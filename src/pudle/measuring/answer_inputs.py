@@ -34,14 +34,18 @@ def seeds_of(records: Iterable[ScoreRecord], metric: str, target: str) -> list[i
 
 def curve(record: ScoreRecord, seeds: Sequence[int], metric: str, target: str) -> Curve:
     """Return the numbers of a metric over depths and seeds."""
-    rows = [row for row in record.scores if row.target == target]
-    known = [(row, value) for row in rows if (value := number(row, metric)) is not None]
-    depths = sorted({row.depth for row, _ in known})
+    numbers: list[tuple[ScoreRow, float]] = []
+    for row in record.scores:
+        value = number(row, metric)
+        if row.target == target and value is not None:
+            numbers.append((row, value))
+    depths = sorted({row.depth for row, _ in numbers})
     values = np.full((len(depths), len(seeds)), np.nan)
     at_floor = np.zeros(values.shape, bool)
-    rows_of, columns_of = ({key: at for at, key in enumerate(keys)} for keys in (depths, seeds))
-    for row, value in known:
-        place = rows_of[row.depth], columns_of[row.seed]
+    index_of_depth = {depth: index for index, depth in enumerate(depths)}
+    index_of_seed = {seed: index for index, seed in enumerate(seeds)}
+    for row, value in numbers:
+        place = index_of_depth[row.depth], index_of_seed[row.seed]
         values[place], at_floor[place] = value, row.at_floor and metric == "relative_error"
     return Curve(np.array(depths, int), np.array(seeds, int), values, at_floor)
 
@@ -53,10 +57,11 @@ def _line_key(cost: CostRecord) -> tuple[str, str, str]:
 def lines(costs: Iterable[CostRecord]) -> dict[tuple[str, str, str], Line]:
     """Return costs against depth, by metric, case and estimator."""
     known_costs = [cost for cost in costs if cost.status == "ok" and cost.value is not None]
-    return {
-        key: Line({cost.depth: cost.value or 0.0 for cost in sorted(line_costs, key=depth_of)})
-        for key, line_costs in grouped(known_costs, _line_key).items()
-    }
+    lines_by_key = {}
+    for key, line_costs in grouped(known_costs, _line_key).items():
+        line_costs.sort(key=depth_of)
+        lines_by_key[key] = Line({cost.depth: cost.value or 0.0 for cost in line_costs})
+    return lines_by_key
 
 
 def rounds(costs: Collection[CostRecord]) -> dict[tuple[str, str, str], Rounds]:
@@ -75,19 +80,15 @@ def rounds(costs: Collection[CostRecord]) -> dict[tuple[str, str, str], Rounds]:
             samples = np.array([cost.samples for cost in turn_costs])
             p_values.append(paired.compare_many(samples[first], samples[second]).p_value)
     significance = paired.critical(np.concatenate(p_values))
-    # Those at one depth may have been measured later than others.
-    return {
-        key: Rounds(
-            {
-                cost.depth: tuple(cost.samples)
-                for cost in line_costs
-                if cost.turns == line_costs[-1].turns
-            },
-            line_costs[-1].turns,
-            significance,
-        )
-        for key, line_costs in grouped(sorted(timed, key=depth_of), _line_key).items()
-    }
+    rounds_by_key = {}
+    for key, line_costs in grouped(sorted(timed, key=depth_of), _line_key).items():
+        # Those at one depth may have been measured later than others.
+        turns = line_costs[-1].turns
+        samples_at_depth: dict[float, Sequence[float]] = {
+            cost.depth: tuple(cost.samples) for cost in line_costs if cost.turns == turns
+        }
+        rounds_by_key[key] = Rounds(samples_at_depth, turns, significance)
+    return rounds_by_key
 
 
 def measurements(

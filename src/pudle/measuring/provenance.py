@@ -118,12 +118,12 @@ def results_home() -> Path:
 
 def installed_files() -> dict[str, Path]:
     """Return the source files of the installed package by their place in the repository."""
-    return {
-        f"{folder}/{file.relative_to(location).as_posix()}": file
-        for folder, package in PACKAGE_FOLDERS.items()
-        for location in importlib.import_module(package).__path__
-        for file in sorted(Path(location).rglob("*.py"))
-    }
+    files: dict[str, Path] = {}
+    for folder, package in PACKAGE_FOLDERS.items():
+        for location in importlib.import_module(package).__path__:
+            for file in sorted(Path(location).rglob("*.py")):
+                files[f"{folder}/{file.relative_to(location).as_posix()}"] = file
+    return files
 
 
 def installed_commit(root: Path) -> tuple[str, bool]:

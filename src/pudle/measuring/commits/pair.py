@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import filterfalse
 from pathlib import Path
@@ -119,12 +119,12 @@ def stored_scores(folder: Path) -> list[ScoreRecord]:
 
 def timed_cells(side: CommitSide) -> list[Cell]:
     """Return the cells of a side that can be timed: those whose status is ok at their depth."""
-    return [
-        (*record.identity, depth)
-        for record in stored_scores(side.folder)
-        for depth in read_record(side.selection, Selection).timed_depths
-        if record.at(depth).status == "ok"
-    ]
+    cells: list[Cell] = []
+    for record in stored_scores(side.folder):
+        for depth in read_record(side.selection, Selection).timed_depths:
+            if record.at(depth).status == "ok":
+                cells.append((*record.identity, depth))
+    return cells
 
 
 @dataclass(frozen=True)
@@ -206,12 +206,8 @@ class CommitPair:
                 request = _request_at(side.tree, root, self.profile, options)
                 sides[name] = side, pool, request
                 lacking[name] = side.call(pool, math.inf, script.lacking, request).result
-            unknown = [
-                lacking["head"][specs[1]]
-                for group in (*script.GROUPS, "cases")
-                for specs in zip(*(side[2].get(group, ()) for side in sides.values()), strict=True)
-                if specs[0] in lacking["base"] and specs[1] in lacking["head"]
-            ]
+            requests = [request for _, _, request in sides.values()]
+            unknown = _lacking_on_both(lacking["base"], lacking["head"], *requests)
             if unknown:
                 raise SpecError(
                     f"on both commits: {'; '.join(dict.fromkeys(unknown))};"
@@ -249,6 +245,24 @@ class CommitPair:
             rounds = time_in_turns(timers, cells, until)
             cut |= len({(row.case, row.estimator, row.depth) for row in rounds}) < len(cells)
             CommitRounds(rounds=rounds, partial=cut, lacking=lacking).write(self.rounds_path)
+
+
+def _lacking_on_both(
+    base: Mapping[str, str],
+    head: Mapping[str, str],
+    base_request: Mapping[str, Any],
+    head_request: Mapping[str, Any],
+) -> list[str]:
+    """Return head's reason for each requested spec or pattern that both sides lack; a file of the
+    repository has another spec on each side.
+    """
+    reasons = []
+    for group in (*script.GROUPS, "cases"):
+        pairs = zip(base_request.get(group, ()), head_request.get(group, ()), strict=True)
+        for base_spec, head_spec in pairs:
+            if base_spec in base and head_spec in head:
+                reasons.append(head[head_spec])
+    return reasons
 
 
 def _request_at(tree: Path, root: Path, profile: str, options: Options) -> dict[str, Any]:

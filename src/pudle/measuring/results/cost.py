@@ -33,6 +33,7 @@ from ...workers import (
     work,
 )
 from ..case import DTYPES, Case
+from ..grouping import grouped
 from ..meters import clock, peak_memory, problem_and_algorithm, sample, touch
 from ..naming import slug
 from ..provenance import machine
@@ -247,9 +248,9 @@ class Turns:
 
     def __init__(self, costs: Sequence[EstimateCost], timeout: float, rounds: int = 0) -> None:
         self.costs, self.timeout, self.rounds = costs, timeout, rounds
-        depths = sorted({cost.depth for cost in costs})
+        by_depth = grouped(sorted(costs, key=attrgetter("depth")), attrgetter("depth"))
         #: The costs that are still measured, by depth.
-        self.groups = [[cost for cost in costs if cost.depth == depth] for depth in depths]
+        self.groups: list[list[EstimateCost]] = [*by_depth.values()]
         self.samples: dict[EstimateCost, list[float]] = {cost: [] for cost in costs}
         self.failures: dict[EstimateCost, Outcome[Any]] = {}
         self._copies: dict[str, Copy[float]] = {}
