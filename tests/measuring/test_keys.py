@@ -34,6 +34,7 @@ NEUTRAL = {
     "validation",
     "workers",
     "measuring/stored_files",
+    "measuring/grouping",
     "measuring/naming",
     "measuring/provenance",
     "measuring/results/reference",
