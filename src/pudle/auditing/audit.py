@@ -159,10 +159,10 @@ def layer_verdicts(
             evidence = observe(layer.with_symmetric_parts(), equation, tighten)
         verdicts = judge_layer(evidence)
         gradient = evidence.layer.gradient(layer.theta)
-    worst, *rest = worst_first(verdicts)
+    worst, *remaining = worst_first(verdicts)
     if evidence.layer is exact and worst.outcome == "right":
         worst = in_its_dtype(worst, layer, evidence, gradient)
-    return [worst, *rest]
+    return [worst, *remaining]
 
 
 def in_its_dtype(

@@ -55,12 +55,12 @@ def report(parts: Sequence[PartAudit]) -> str:
     """Say the verdict on the worst part in one line, then the likeliest mistakes and the verdicts
     on the others.
     """
-    worst, *rest = parts
+    worst, *remaining = parts
     lines = [f"{worst.verdict}: the gradient in {worst.name} {worst.text}"]
     if worst.mistakes:
         label = "note" if worst.verdict == "right" else "likely mistake"
         lines.append(f"{label}: {' or '.join(worst.mistakes)}")
-    lines += [f"{part.verdict}: that in {part.name} {part.text}" for part in rest]
+    lines += [f"{part.verdict}: that in {part.name} {part.text}" for part in remaining]
     return "\n  ".join(lines)
 
 

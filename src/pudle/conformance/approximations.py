@@ -79,9 +79,9 @@ def _approach(
         right = _right(target, gradient, subject, depth)
         expected = right(truth, depth)
         size = size_of(expected, subject.specimen, depth)
-        shown = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        options_text = ", ".join(f"{name}={value!r}" for name, value in values.items())
         if share == SHARES[-1]:
-            description = f"the {target} gradient at depth {depth}, which {shown} approaches"
+            description = f"the {target} gradient at depth {depth}, which {options_text} approaches"
             mistakes = mistakes_of(truth, depth, right)
             yield compare(description, gradient, expected, VANISHED, size, mistakes)
             return
@@ -89,8 +89,8 @@ def _approach(
         farther = len(errors) > 1 and errors[-1] > max(2 * errors[-2], VANISHED)
         if farther or not math.isfinite(errors[-1]):
             raise CheckFailure(
-                f"with {shown} it is {errors[-1]:.2g} of the norm from the {target} gradient at"
-                f" depth {depth}, and {errors[0]:.2g} with its own options: it does not come"
+                f"with {options_text} it is {errors[-1]:.2g} of the norm from the {target} gradient"
+                f" at depth {depth}, and {errors[0]:.2g} with its own options: it does not come"
                 " nearer",
                 Measurement(errors[-1], errors[0]),
             )
