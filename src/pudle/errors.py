@@ -28,9 +28,9 @@ class UnsupportedProblem(PudleError, NotImplementedError):
     status = "unsupported"
 
     @classmethod
-    def lacking(cls, who: str, need: str, found: str, remedy: str) -> Self:
-        """Return the refusal of `who`, which needs something and found something else."""
-        return cls(f"{who} needs {need}, not {found}: {remedy}")
+    def lacking(cls, who: str, need: str, substitute: str, remedy: str) -> Self:
+        """Return the refusal of `who`, which needs something and gets a substitute for it."""
+        return cls(f"{who} needs {need}, not {substitute}: {remedy}")
 
 
 class MissingDependency(PudleError):

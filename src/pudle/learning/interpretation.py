@@ -139,14 +139,14 @@ EXPLANATIONS: dict[Explanation, str] = {
 }
 
 
-def similarity(codes: Array, others: Array) -> Array:
+def similarity(codes: Array, other_codes: Array) -> Array:
     """Return the cosine of every code with every other one, zero where either is zero.
 
-    The codes have shape (n, p) and the others (h, p); the cosines have shape (n, h).
+    The codes have shape (n, p) and the other codes (h, p); the cosines have shape (n, h).
     """
     tiny = np.finfo(float).tiny
-    lengths = norm(codes, axis=1)[:, None] * norm(others, axis=1)
-    cosines: Array = codes @ others.T / np.maximum(lengths, tiny)
+    lengths = norm(codes, axis=1)[:, None] * norm(other_codes, axis=1)
+    cosines: Array = codes @ other_codes.T / np.maximum(lengths, tiny)
     return cosines
 
 
@@ -187,8 +187,8 @@ class ExplanationExperiment(InterpretationExperiment):
                 " give a smaller one"
             )
         parts = {name: getattr(problem, name) for name in problem.per_sample}
-        rest = {name: part[:-number] for name, part in parts.items() if part is not None}
-        return replace(problem, **rest)
+        remaining = {name: part[:-number] for name, part in parts.items() if part is not None}
+        return replace(problem, **remaining)
 
     def outcome(
         self, problem: DictionaryProblem, training: Training, progress: ProgressCallback
