@@ -192,7 +192,7 @@ class GradientEstimator(ABC):
         codes : Tensor
             The codes z that enter the layer.
         vector : Tensor
-            v, shape of the codes.
+            The vector v, with the shape of the codes.
         layer : int
             How many layers were run before, which a decaying threshold depends on.
         """
