@@ -180,6 +180,11 @@ COLUMNS = dict.fromkeys(Number._fields, "str")
 COLUMNS |= {"depth": "Int64", "seed": "Int64", "value": "float64", "at_floor": "bool"}
 
 
+def tidy_frame(rows: Sequence[Number]) -> pd.DataFrame:
+    """Return rows as a tidy table; its columns are `COLUMNS`."""
+    return pd.DataFrame(rows, columns=[*COLUMNS]).astype(COLUMNS)
+
+
 @dataclass(frozen=True, eq=False)
 class Results:
     """Results of one profile."""
@@ -212,7 +217,7 @@ class Results:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The tidy table; its columns are `COLUMNS`."""
-        return pd.DataFrame(self.rows, columns=[*COLUMNS]).astype(COLUMNS)
+        return tidy_frame(self.rows)
 
     @cached_property
     def numbers(self) -> Sequence[Number]:

@@ -113,8 +113,8 @@ def render(template: str, **content: object) -> str:
     return made.get_template(template).render(content).strip() + "\n"
 
 
-def csv(frame: pd.DataFrame, float_format: str | None = None) -> str:
-    """Return a table as CSV, with an apostrophe before text that a spreadsheet would take for a
+def csv(frame: pd.DataFrame, float_format: str | None = None, header: bool = True) -> str:
+    """Write a table as CSV, with an apostrophe before text that a spreadsheet would take for a
     formula.
     """
     texts = {
@@ -123,7 +123,9 @@ def csv(frame: pd.DataFrame, float_format: str | None = None) -> str:
         for name, column in frame.select_dtypes(exclude=["number", "bool"]).items()
     }
     shown = frame.assign(**texts).rename(columns=_not_a_formula)
-    written: str = shown.to_csv(index=False, lineterminator="\n", float_format=float_format)
+    written: str = shown.to_csv(
+        index=False, header=header, lineterminator="\n", float_format=float_format
+    )
     return written
 
 

@@ -25,7 +25,7 @@ from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.glossary import ABOUT, Meaning, meanings
 from pudle.reports.learning.sections import Section, bought, outcome, sections
-from pudle.reports.load import Results
+from pudle.reports.load import Results, tidy_frame
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summarize
 from pudle.text import Cell
@@ -115,6 +115,8 @@ PREAMBLE = (
     r"\providecommand{\pudlefit}[1]{\sbox0{\tabcolsep=3pt #1}"
     r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}"
 )
+#: Rows of the tidy table that are written to the CSV at once.
+CSV_ROWS = 10_000
 #: Folder of the figures' files, beside the Markdown.
 FIGURES = "report_figures"
 
@@ -214,25 +216,44 @@ class Report:
         """Return the tidy table, with the columns of the summary beside the relative errors, the
         problem, and whether it is the answer there.
         """
-        frame = self.results.frame
-        if self.results.cases:
-            pairs = [(row.case, row.estimator) for row in self.summary]
-            columns = tables.summary_cells(self.summary).items()
-            values = pd.DataFrame(
-                {label: [cell.key for cell in cells] for label, cells in columns},
-                index=pd.MultiIndex.from_tuples(pairs),
-                dtype=float,
-            ).drop(columns="status")
-            for label, measured in self.results.problems:
-                for each in measured:
-                    values.loc[(each.case, each.estimator), "problem"] = label
-            for row in self.answers:
-                for word, chosen in (("best unrolled", row.unrolled), ("best", row.best)):
-                    if chosen.source:
-                        values.loc[(chosen.source.case, chosen.estimator), "answer"] = word
-            errors = frame[frame["metric"] == "relative_error"]
-            frame = frame.join(errors.join(values, on=["case", "estimator"])[values.columns])
-        return markup.csv(frame)
+        values = self._summary_values() if self.results.cases else None
+        rows, parts = self.results.rows, []
+        # A frame of all rows would take ten times the memory of the text.
+        for start in range(0, max(len(rows), 1), CSV_ROWS):
+            frame = tidy_frame(rows[start : start + CSV_ROWS])
+            if values is not None:
+                errors = frame[frame["metric"] == "relative_error"]
+                joined = errors.join(values, on=["case", "estimator"])[values.columns]
+                frame = frame.join(joined)
+            parts.append(markup.csv(frame, header=start == 0))
+        return "".join(parts)
+
+    def _summary_values(self) -> pd.DataFrame:
+        """Return the numbers of the summary by case and estimator, with the problem and the answer
+        there.
+        """
+        pairs = [(row.case, row.estimator) for row in self.summary]
+        columns = tables.summary_cells(self.summary).items()
+        values = pd.DataFrame(
+            {label: [cell.key for cell in cells] for label, cells in columns},
+            index=pd.MultiIndex.from_tuples(pairs),
+            dtype=float,
+        ).drop(columns="status")
+        problems = {
+            (row.case, row.estimator): label
+            for label, measured in self.results.problems
+            for row in measured
+        }
+        if problems:
+            values["problem"] = [problems.get(pair) for pair in pairs]
+        answers = {}
+        for row in self.answers:
+            for word, chosen in (("best unrolled", row.unrolled), ("best", row.best)):
+                if chosen.source:
+                    answers[chosen.source.case, chosen.estimator] = word
+        if answers:
+            values["answer"] = [answers.get(pair) for pair in pairs]
+        return values
 
     def latex(self) -> str:
         """Return answers, summaries and rates as tables, for a document that loads booktabs and

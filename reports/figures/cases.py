@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cache
 from math import inf, isnan, nan
 
+import numpy as np
 import pandas as pd
 
 from pudle import text
@@ -124,7 +125,8 @@ def seeds(results: Results, case: str) -> pd.DataFrame:
             columns["estimator"].append(measured.estimator)
             columns["ms"].append(1e3 * measured.seconds.inside(depth))
             columns["mib"].append(measured.memory.inside(depth) / 2**20)
-    return pd.DataFrame(columns).astype(dict.fromkeys((*results.metrics, "ms", "mib"), float))
+    numbers = {name: np.array(columns[name], float) for name in (*results.metrics, "ms", "mib")}
+    return pd.DataFrame(columns | numbers)
 
 
 def over_seeds(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:

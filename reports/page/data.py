@@ -159,13 +159,18 @@ def _run(label: str, report: Report, wanted: Wishes) -> PageRun:
     for algorithm in algorithms or [""]:
         which = budgets(results, algorithm)
         shown[f"budgets{algorithm}"] = table(which, "Which estimator at which budget")
+    answered = {algorithm: _answers(report, wanted, algorithm) for algorithm in algorithms[:1]}
+    for algorithm in algorithms[1:]:
+        # With a single algorithm these are the answers among all.
+        single = len(algorithms) == 2
+        answered[algorithm] = answered[""] if single else _answers(report, wanted, algorithm)
     return {
         "label": label,
         "condensed": bool(condensed),
         "estimators": results.estimators,
         "cases": [_case(report, each, wanted, bool(condensed)) for each in report.by_case],
         # The script shows those of the algorithm that its reader chooses.
-        "answers": {algorithm: _answers(report, wanted, algorithm) for algorithm in algorithms},
+        "answers": answered,
         "charts": charts,
         "tables": shown,
     }
