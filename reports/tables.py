@@ -47,11 +47,11 @@ def _error(row: Row) -> Cell:
     if not by_seed:
         return Cell(DASH)
     measured, seeds = len(by_seed), row.numbers.seeds
-    some = "in part " if at_floor < measured else ""
+    extent = "in part " if at_floor < measured else ""
     remarks = {
         f"at depth {depth:.0f}": depth != row.last,
         f"{measured} of {seeds} seeds": measured < seeds,
-        f"{some}at the bound": at_floor > 0,
+        f"{extent}at the bound": at_floor > 0,
     }
     details = [remark for remark, holds in remarks.items() if holds]
     return Cell(row.numbers.deepest.error.shown(), details=details)
@@ -62,8 +62,8 @@ def _depth(row: Row) -> Cell:
     if isinf(depth):
         seeds = row.numbers.seeds
         missed = sum(map(isinf, depths)) + seeds - len(depths)
-        some = f" in {missed} of {seeds} seeds" if missed < seeds else ""
-        return Cell(f"not reached{some}", key=inf)
+        share = f" in {missed} of {seeds} seeds" if missed < seeds else ""
+        return Cell(f"not reached{share}", key=inf)
     ends = min(depths, default=depth), max(depths, default=depth)
     return text.between(depth, *ends, "{:.0f}".format, f"≤ {depth:.0f}")
 
@@ -73,8 +73,8 @@ def _time(row: Row) -> Cell:
     depth, seconds, source = row.reach.depth, row.reach.seconds, row.reach.source
     if isnan(seconds.value) and depth < inf and source.seconds.measured:
         return Cell("beyond the timed depths", key=inf)
-    quartiles, shown = source.rounds.quartiles(depth), cost_cell(seconds, text.seconds)
-    return text.between(seconds.value, *quartiles, text.seconds, shown)
+    quartiles, seconds_cell = source.rounds.quartiles(depth), cost_cell(seconds, text.seconds)
+    return text.between(seconds.value, *quartiles, text.seconds, seconds_cell)
 
 
 def _relative(ratio: Ratio, depth: float, last: float) -> Cell:
@@ -116,28 +116,29 @@ COLUMNS = (
 def summary_cells(rows: Sequence[Summary], error: float = ERROR) -> dict[str, list[Cell]]:
     """Return the columns of the summary by their labels, for a required error."""
     last = max((row.deepest.depth for row in rows if row.deepest.by_seed), default=nan)
-    shown = [Row(row, row.measured.reach(error), last) for row in rows]
-    words = text.number(error, 1)
+    summary_rows = [Row(row, row.measured.reach(error), last) for row in rows]
+    error_text = text.number(error, 1)
     return {
-        column.label.format(error=words): [column.cell(row) for row in shown] for column in COLUMNS
+        column.label.format(error=error_text): [column.cell(row) for row in summary_rows]
+        for column in COLUMNS
     }
 
 
 def summary_table(rows: Sequence[Summary], error: float = ERROR) -> Table:
     """Return the summary of one case, one row per estimator."""
     columns = summary_cells(rows, error).items()
-    shown = {label: cells for label, cells in columns if set(cells) != {DASH}}
-    return Table({"estimator": [row.estimator for row in rows], **shown})
+    filled_columns = {label: cells for label, cells in columns if set(cells) != {DASH}}
+    return Table({"estimator": [row.estimator for row in rows], **filled_columns})
 
 
 def rates_table(results: Results, rows: Iterable[Summary]) -> Table:
     """Return fitted and predicted rates, one row per case and estimator that has a rate."""
-    made = []
+    rate_rows = []
     for row in rows:
         if number := len(row.fitted):
-            remarks = [f"{number} of {row.seeds} seeds"] * (number < row.seeds)
+            remarks = [f"{number} of {row.seeds} seeds"] if number < row.seeds else []
             first, last = row.window
-            made.append(
+            rate_rows.append(
                 {
                     "case": results.labels[row.case],
                     "estimator": row.estimator,
@@ -146,21 +147,25 @@ def rates_table(results: Results, rows: Iterable[Summary]) -> Table:
                     "fitted rate": row.rate.shown(RATE),
                     "depths": Cell(f"{first:.0f} to {last:.0f}", key=first),
                     "acceleration": row.acceleration.shown(RATIO),
-                    "remark": ", ".join(remarks + ["not straight"] * row.crooked),
+                    "remark": ", ".join(remarks + (["not straight"] if row.crooked else [])),
                 }
             )
-    return Table.of(made, [] if made else ["case"])
+    return Table.of(rate_rows, [] if rate_rows else ["case"])
 
 
 def without_rate(rows: Iterable[Summary]) -> str:
     """Say how many rows of the summary have errors and no rate, and why."""
-    whys = Counter(
+    counts = Counter(
         row.fits[0].reason.partition(":")[0]
         for row in rows
         if row.deepest.by_seed and not row.fitted
     )
-    shown = ", ".join(f"{why} ({number})" for why, number in whys.most_common())
-    return f"{text.count(whys.total(), 'row')} without a rate left out: {shown}." if shown else ""
+    reasons = ", ".join(f"{reason} ({number})" for reason, number in counts.most_common())
+    return (
+        f"{text.count(counts.total(), 'row')} without a rate left out: {reasons}."
+        if reasons
+        else ""
+    )
 
 
 #: What is measured, by metric, as one and as several; all scores of an estimate fail together.
@@ -173,8 +178,8 @@ PROBLEMS = "case estimator what status depths seeds reason".split()
 
 
 def problems_table(results: Results) -> Table:
-    """Return what was skipped, refused or failed, with its reason; one row per kind of failure, and
-    per experiment. What is not measured yet is no problem.
+    """List the skipped, refused and failed measurements with their reasons: one row per kind of
+    failure, and per experiment. A measurement that is not made yet is no problem.
     """
     unscored = {
         (record.case.name, record.estimator) for record in results.records if record.status != "ok"
@@ -192,17 +197,27 @@ def problems_table(results: Results) -> Table:
         failures, lambda row: (row.case, row.estimator, row.metric, row.status, row.reason)
     )
     rows: list[tuple[str, ...]] = []
-    for (case, estimator, metric, status, reason), failed in kinds.items():
+    for (case, estimator, metric, status, reason), failed_rows in kinds.items():
         # A record without scores has no depth, a cost has no seed.
-        depths = text.numbers([row.depth for row in failed if row.depth is not None]) or "all"
-        seeds = text.numbers([row.seed for row in failed if row.seed is not None]) or "all"
-        what = results.labels[case], estimator, MEASURED[metric][0], status
-        rows.append((*what, depths, seeds, reason))
-    for each in results.experiments:
-        if each.status != "ok":
-            method = each.estimator or each.options.get("baseline") or DASH
-            depth, seed = (str(each.options.get(name, DASH)) for name in ("depth", "seed"))
-            rows.append((each.name, str(method), each.study, each.status, depth, seed, each.reason))
+        depths = text.numbers([row.depth for row in failed_rows if row.depth is not None]) or "all"
+        seeds = text.numbers([row.seed for row in failed_rows if row.seed is not None]) or "all"
+        measurement = results.labels[case], estimator, MEASURED[metric][0], status
+        rows.append((*measurement, depths, seeds, reason))
+    for experiment in results.experiments:
+        if experiment.status != "ok":
+            method = experiment.estimator or experiment.options.get("baseline") or DASH
+            depth, seed = (str(experiment.options.get(name, DASH)) for name in ("depth", "seed"))
+            rows.append(
+                (
+                    experiment.name,
+                    str(method),
+                    experiment.study,
+                    experiment.status,
+                    depth,
+                    seed,
+                    experiment.reason,
+                )
+            )
     return Table.of([dict(zip(PROBLEMS, row, strict=True)) for row in rows], PROBLEMS)
 
 
@@ -227,44 +242,44 @@ def _certain_digits(reference: ReferenceRow) -> float | None:
 
 #: By label.
 CERTIFICATES = {
-    "bound": Certificate(lambda each: each.bound, max),
+    "bound": Certificate(lambda reference: reference.bound, max),
     "certain digits": Certificate(_certain_digits, min),
-    "KKT residual": Certificate(lambda each: each.kkt_residual, max),
-    "condition": Certificate(lambda each: each.condition_number, max),
-    "modulus, claimed": Certificate(lambda each: each.modulus, min),
-    "dual margin": Certificate(lambda each: each.dual_margin, min),
-    "smallest amplitude": Certificate(lambda each: each.smallest_amplitude, min),
-    "all-zero codes": Certificate(lambda each: each.zero_codes, max, text.percent),
+    "KKT residual": Certificate(lambda reference: reference.kkt_residual, max),
+    "condition": Certificate(lambda reference: reference.condition_number, max),
+    "modulus, claimed": Certificate(lambda reference: reference.modulus, min),
+    "dual margin": Certificate(lambda reference: reference.dual_margin, min),
+    "smallest amplitude": Certificate(lambda reference: reference.smallest_amplitude, min),
+    "all-zero codes": Certificate(lambda reference: reference.zero_codes, max, text.percent),
 }
 
 
 def references_table(results: Results) -> Table:
     """Return the certificates, one row per case and target, with the worst over the seeds."""
-    rows, every = [], results.references.values()
+    rows, references = [], results.references.values()
     # Which numbers a certificate has depends on the kind of problem.
-    had = {
-        label: each
-        for label, each in CERTIFICATES.items()
-        if any(each.number(row) is not None for row in every)
+    certificates = {
+        label: certificate
+        for label, certificate in CERTIFICATES.items()
+        if any(certificate.number(reference) is not None for reference in references)
     }
     for (case, target), part in _certificates(results).items():
-        counts = Counter(each.status for each in part)
+        counts = Counter(reference.status for reference in part)
         statuses = [f"{status} ({count} of {len(part)})" for status, count in counts.items()]
         status = ", ".join(statuses) if len(counts) > 1 else part[0].status
         row = {"case": results.labels[case], "target": target, "status": status}
-        for label, (number, worst, show) in had.items():
-            known = [value for value in map(number, part) if value is not None]
+        for label, (number, worst, show) in certificates.items():
+            known = [quantity for quantity in map(number, part) if quantity is not None]
             row[label] = show(worst(known) if known else nan)
-        unchecked = sum(each.modulus_unchecked for each in part)
+        unchecked = sum(reference.modulus_unchecked for reference in part)
         if unchecked:
             details = (f"(not checked in {unchecked} of {len(part)})",)
             row["modulus, claimed"] = Cell(row["modulus, claimed"], details=details)
-        failing = [each.uncertified for each in part if each.uncertified is not None]
-        samples = sum(each.samples or 0 for each in part)
+        failing = [reference.uncertified for reference in part if reference.uncertified is not None]
+        samples = sum(reference.samples or 0 for reference in part)
         share = Cell(f"{sum(failing):.0f} of {samples:.0f}", key=sum(failing))
         row["uncertified samples"] = share if failing else DASH
         # It is the factor of a layer.
-        rho = [each.rho or nan for each in part if case not in results.solvers]
+        rho = [reference.rho or nan for reference in part if case not in results.solvers]
         row["rho"] = spread(rho).shown(RATE)
         rows.append(row)
     return Table.of(rows)
@@ -272,8 +287,8 @@ def references_table(results: Results) -> Table:
 
 def _certificates(results: Results) -> dict[tuple[str, str], list[ReferenceRow]]:
     """Return the certificates of all seeds by case and target."""
-    groups = grouped(results.references.items(), lambda item: (item[0][0], item[0][2]))
-    return {key: [row for _, row in items] for key, items in groups.items()}
+    groups = grouped(results.references.items(), lambda keyed: (keyed[0][0], keyed[0][2]))
+    return {key: [reference for _, reference in keyed] for key, keyed in groups.items()}
 
 
 def provenance_table(results: Results) -> dict[str, str]:
@@ -311,7 +326,7 @@ def provenance_table(results: Results) -> dict[str, str]:
 def findings(rows: Sequence[Summary]) -> str:
     """Say, for the summary of a case, what holds whatever error is wanted."""
     scored = [row for row in rows if row.deepest.by_seed]
-    said = [_most_accurate(scored)] if scored else []
+    sentences = [_most_accurate(scored)] if scored else []
     floors = [
         f"`{row.estimator}` ({text.number(row.deepest.error.value)})"
         for row in scored
@@ -319,7 +334,9 @@ def findings(rows: Sequence[Summary]) -> str:
     ]
     if floors:
         verb = "keeps" if len(floors) == 1 else "keep"
-        said.append(f"{text.listing(floors)} {verb} an error on this loss that no depth removes.")
+        sentences.append(
+            f"{text.listing(floors)} {verb} an error on this loss that no depth removes."
+        )
     faster = [
         row
         for row in rows
@@ -331,10 +348,10 @@ def findings(rows: Sequence[Summary]) -> str:
         fewest = min(
             sum(fit.acceleration == fit.acceleration for fit in row.fits) for row in faster
         )
-        what = "mean and its 95% interval" if fewest >= FEWEST_SEEDS else "median and range"
-        basis = f"theory: 2; {what} over {text.count(fewest, 'seed')}"
-        said.append(f"Rate of decay over that of `{BASE}` ({basis}): {text.listing(ratios)}.")
-    return " ".join(said)
+        measure = "mean and its 95% interval" if fewest >= FEWEST_SEEDS else "median and range"
+        basis = f"theory: 2; {measure} over {text.count(fewest, 'seed')}"
+        sentences.append(f"Rate of decay over that of `{BASE}` ({basis}): {text.listing(ratios)}.")
+    return " ".join(sentences)
 
 
 def _most_accurate(scored: Sequence[Summary]) -> str:
@@ -347,14 +364,14 @@ def _most_accurate(scored: Sequence[Summary]) -> str:
         error = text.number(max(row.deepest.error.value for row in bound))
         return f"Most accurate at depth {depth:.0f}: {names}, all at the certified bound ({error})."
     best = min(last, key=lambda row: row.deepest.error.value)
-    own = best.deepest.by_seed
+    errors = best.deepest.by_seed
     won = sum(
         error <= min(row.deepest.by_seed.get(seed, inf) for row in last)
-        for seed, error in own.items()
+        for seed, error in errors.items()
     )
-    some = f" (best in {won} of {len(own)} seeds)" if len(last) > 1 and len(own) > 1 else ""
+    wins = f" (best in {won} of {len(errors)} seeds)" if len(last) > 1 and len(errors) > 1 else ""
     error = text.number(best.deepest.error.value)
-    return f"Most accurate at depth {depth:.0f}: `{best.estimator}`, {error}{some}."
+    return f"Most accurate at depth {depth:.0f}: `{best.estimator}`, {error}{wins}."
 
 
 # -- what a report rests on: how much was measured, what is still to be measured, and what broke
@@ -365,8 +382,8 @@ MOST_NAMES = 4
 
 def some(names: Sequence[str]) -> str:
     """Return the first names as code, and how many more there are."""
-    shown, more = [f"`{name}`" for name in names[:MOST_NAMES]], len(names) - MOST_NAMES
-    return text.listing([*shown, f"{more} more"] if more > 0 else shown)
+    first_names, more = [f"`{name}`" for name in names[:MOST_NAMES]], len(names) - MOST_NAMES
+    return text.listing([*first_names, f"{more} more"] if more > 0 else first_names)
 
 
 def broken(results: Results) -> list[str]:
@@ -375,7 +392,9 @@ def broken(results: Results) -> list[str]:
     """
     names = {row.estimator for row in results.rows if row.status in stored_files.BROKEN}
     return [name for name in results.estimators if name in names] + [
-        each.name for each in results.experiments if each.status in stored_files.BROKEN
+        experiment.name
+        for experiment in results.experiments
+        if experiment.status in stored_files.BROKEN
     ]
 
 
@@ -397,7 +416,8 @@ def scope(results: Results) -> str:
     if not results.cases:
         return f"Rests on {experiments}."
     scored = [record for record in results.records if record.status == "ok"]
-    estimators, cases = {each.estimator for each in scored}, {each.case.name for each in scored}
+    estimators = {record.estimator for record in scored}
+    cases = {record.case.name for record in scored}
     rests = f"{text.count(len(estimators), 'estimator')} and {text.count(len(cases), 'case')}"
     if seeds := sorted({len(results.cases[name].seeds) for name in cases}):
         least = f"{seeds[0]} to " if len(seeds) > 1 else ""
@@ -408,8 +428,8 @@ def scope(results: Results) -> str:
         "with": [name for name in results.estimators if name not in estimators],
         "on": [label for name, label in results.labels.items() if name not in cases],
     }
-    left = text.listing([f"{word} {some(names)}" for word, names in unscored.items() if names])
-    return f"Rests on {rests}." + (f" No score {left}." if left else "")
+    omissions = text.listing([f"{word} {some(names)}" for word, names in unscored.items() if names])
+    return f"Rests on {rests}." + (f" No score {omissions}." if omissions else "")
 
 
 def notes(results: Results, rows: Iterable[Summary]) -> Iterator[str]:
@@ -434,8 +454,10 @@ def _notes_on_cases(results: Results) -> Iterator[str]:
     names = [
         results.labels[case]
         for (case, _), part in _certificates(results).items()
-        for drawn in [[repr(replace(each, seed=0)) for each in part if each.gradient_norm]]
-        if len({*drawn}) == 1 < len(drawn)
+        for problems in [
+            [repr(replace(reference, seed=0)) for reference in part if reference.gradient_norm]
+        ]
+        if len({*problems}) == 1 < len(problems)
     ]
     if names:
         where = f"Every seed draws the same problem on {some([*dict.fromkeys(names)])}"
@@ -455,12 +477,12 @@ def where_timed(results: Results) -> str:
     """Say on which machine times and memory were measured, or return an empty text where there are
     none.
     """
-    names = {each.provenance.cpu or str(each.provenance.machine) for each in results.costs}
+    names = {cost.provenance.cpu or str(cost.provenance.machine) for cost in results.costs}
     machines = [f"`{name}`" for name in sorted(names)]
-    each = "it alone" if len(machines) == 1 else "each alone"
+    holders = "it alone" if len(machines) == 1 else "each alone"
     sentence = (
-        f"Times and memory are those of {text.listing(machines)} and hold for {each}; errors carry"
-        " over to other machines."
+        f"Times and memory are those of {text.listing(machines)} and hold for {holders}; errors"
+        " carry over to other machines."
     )
     return sentence if machines else ""
 
@@ -474,39 +496,39 @@ SHORT = "truncated"
 
 
 def caveats(results: Results, rows: Sequence[Summary]) -> list[str]:
-    """Return what holds less than it may seem, a sentence or two each."""
-    said = []
+    """List the caveats of the report, a sentence or two each."""
+    sentences = []
     if single := [
-        results.labels[name] for name, each in results.cases.items() if not each.seeds[1:]
+        results.labels[name] for name, case in results.cases.items() if not case.seeds[1:]
     ]:
-        said.append(
+        sentences.append(
             f"One seed alone on {some(single)}: an order of estimators there may be chance."
         )
-    trained = [item for item in results.experiments if item.estimator]
-    methods = {repr(sorted((item.options | {"seed": None}).items())) for item in trained}
+    trained = [record for record in results.experiments if record.estimator]
+    methods = {repr(sorted((record.options | {"seed": None}).items())) for record in trained}
     if len(methods) == len(trained) > 1:
-        said.append("Each training ran with one seed only: small differences may be chance.")
-    said += [*_of_numbers(results), *_of_depths(results, rows)]
-    if unchecked := [name for name, found in results.checks.items() if found == NOT_CHECKED]:
+        sentences.append("Each training ran with one seed only: small differences may be chance.")
+    sentences += [*_of_numbers(results), *_of_depths(results, rows)]
+    if unchecked := [name for name, verdict in results.checks.items() if verdict == NOT_CHECKED]:
         missed = "did not go through `pudle check`: what they claim is not tested."
-        said.append(f"{some(unchecked)} {missed}")
-    return said
+        sentences.append(f"{some(unchecked)} {missed}")
+    return sentences
 
 
 def _of_numbers(results: Results) -> Iterator[str]:
     if depths := sorted({row.depth or 0 for row in results.numbers if row.metric in TIMES}):
-        shown = ", ".join(map(str, depths))
+        timed_depths = ", ".join(map(str, depths))
         yield (
-            f"Times are measured at the depths {shown} and at those of answers; all others are"
-            " estimates. Time and memory are those of one seed, and what else ran on the machine"
-            " meanwhile is not recorded: ratios, which were measured in turns, hold better than"
-            " seconds."
+            f"Times are measured at the depths {timed_depths} and at those of answers; all others"
+            " are estimates. Time and memory are those of one seed, and what else ran on the"
+            " machine meanwhile is not recorded: ratios, which were measured in turns, hold better"
+            " than seconds."
         )
     known = [(key[0], row.condition_number or 0) for key, row in results.references.items()]
     if ill := dict.fromkeys(case for case, number in known if number > ILL):
-        shown = text.number(max(number for _, number in known), 1)
+        largest = text.number(max(number for _, number in known), 1)
         yield (
-            f"Condition numbers of codes are up to {shown} on"
+            f"Condition numbers of codes are up to {largest} on"
             f" {some([results.labels[case] for case in ill])}: a little other data has other"
             " gradients there."
         )

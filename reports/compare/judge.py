@@ -141,8 +141,8 @@ class Limits(_Limit, frozen=True):
 
     def of_error(self, metric: str) -> ErrorLimit:
         """Return the threshold of an error; one that has none of its own has the usual one."""
-        own = getattr(self, metric, None)
-        return own if isinstance(own, ErrorLimit) else ErrorLimit()
+        limit = getattr(self, metric, None)
+        return limit if isinstance(limit, ErrorLimit) else ErrorLimit()
 
     @classmethod
     def of(cls, table: Mapping[str, object]) -> Self:
@@ -279,9 +279,9 @@ def compare(
     times = _times(together.rounds if together else _repeats(base, head))
     if together:
         pairs = {place: pair for place, pair in pairs.items() if place.metric != "seconds"}
-        for (case, estimator, depth), each in times.items():
-            old = Side(each.base, "error" if isnan(each.base) else "ok")
-            new = Side(each.head, "error" if each.reason else "ok", each.reason)
+        for (case, estimator, depth), change in times.items():
+            old = Side(change.base, "error" if isnan(change.base) else "ok")
+            new = Side(change.head, "error" if change.reason else "ok", change.reason)
             pairs[Place(case, estimator, None, depth, "seconds", None)] = [old, new]
     redefined = _redefined(base.cases, head.cases)
     judge = _Judge((base, head), limits, times, redefined, bool(unequal), elsewhere)
@@ -294,8 +294,8 @@ def compare(
     left_out = len(worst) - len(judged)
     notes = [*_notes(sides, together, left_out, elsewhere, unequal, len(times) > 0)]
     notes += _coarse_errors(judged)
-    called = labels({name: vars(case) for name, case in {**head.cases, **base.cases}.items()})
-    return Comparison(judged, limits, differences, notes, called)
+    case_labels = labels({name: vars(case) for name, case in {**head.cases, **base.cases}.items()})
+    return Comparison(judged, limits, differences, notes, case_labels)
 
 
 def _badness(row: Judged) -> tuple[int, float]:
@@ -319,7 +319,11 @@ def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
     ]
     # Of these nothing but one row says that they are missing.
     unmeasured = [
-        {(each.case.name, each.estimator) for each in side.records if each.status == "missing"}
+        {
+            (record.case.name, record.estimator)
+            for record in side.records
+            if record.status == "missing"
+        }
         for side in sides
     ]
     return {
@@ -335,17 +339,17 @@ def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
 
 def _lost(known: Mapping[Place, Side], place: Place) -> Side:
     score = place._replace(metric=ERRORS[0])
-    found = known.get(score) or known.get(score._replace(depth=None, seed=None)) or Side()
-    return Side() if found.status == "ok" else found
+    score_side = known.get(score) or known.get(score._replace(depth=None, seed=None)) or Side()
+    return Side() if score_side.status == "ok" else score_side
 
 
 def _repeats(base: Results, head: Results) -> list[Round]:
     """Return the times of two separate runs, as if they had been measured in turns."""
     before, after = (
         {
-            (each.case, each.estimator, each.depth): each.samples
-            for each in side.costs
-            if each.metric == "seconds" and each.status == "ok"
+            (cost.case, cost.estimator, cost.depth): cost.samples
+            for cost in side.costs
+            if cost.metric == "seconds" and cost.status == "ok"
         }
         for side in (base, head)
     )
@@ -359,14 +363,17 @@ def _repeats(base: Results, head: Results) -> list[Round]:
 def _times(rounds: Iterable[Round]) -> dict[Cell, TimeChange]:
     """Compare times over their rounds; a longer list of them brings no more false alarms."""
     changes = {}
-    for cell, some in grouped(rounds, lambda each: (each.case, each.estimator, each.depth)).items():
-        reason = next((each.reason for each in some if each.reason), "")
-        base, head = [each.base or nan for each in some], [each.head or nan for each in some]
+    by_cell = grouped(rounds, lambda turn: (turn.case, turn.estimator, turn.depth))
+    for cell, turns in by_cell.items():
+        reason = next((turn.reason for turn in turns if turn.reason), "")
+        base, head = [turn.base or nan for turn in turns], [turn.head or nan for turn in turns]
         ratio = paired.Ratio(nan, p_value=nan) if reason else paired.compare(head, base)
         slower = ratio.p_value / 2 if ratio.value > 1 else 1 - ratio.p_value / 2
         numbers = ratio.value, slower, 1 - slower
         changes[cell] = TimeChange(spread(base).value, spread(head).value, *numbers, reason)
-    chances = np.reshape([(each.p_slower, each.p_faster) for each in changes.values()], (-1, 2))
+    chances = np.reshape(
+        [(change.p_slower, change.p_faster) for change in changes.values()], (-1, 2)
+    )
     chances = stats.false_discovery_control(np.nan_to_num(chances, nan=1.0), axis=0)
     return {
         cell: change._replace(p_slower=slower, p_faster=faster)
@@ -420,18 +427,20 @@ class _Judge:
         """Return how much a number has grown."""
         if place.metric == "seconds":
             limit = self.limits.seconds.ratio
-            each = self.times.get((place.case, place.estimator, place.depth or 0))
-            if each is None:
+            time_change = self.times.get((place.case, place.estimator, place.depth or 0))
+            if time_change is None:
                 return Growth("time", nan, limit)
-            return Growth("time", each.change, limit, each.p_slower, each.p_faster)
+            return Growth(
+                "time", time_change.change, limit, time_change.p_slower, time_change.p_faster
+            )
         if place.metric == "memory_bytes":
             allowed = self.limits.memory_bytes
             little = abs(new - old) / 2**20 <= allowed.mebibytes
             # Without the memory of a process that estimates nothing, a memory can be zero.
             return Growth("memory", _ratio(old, new, 1.0), allowed.ratio, little=little)
-        own = self.limits.of_error(place.metric)
-        limit = own.elsewhere if self.elsewhere else own.ratio
-        floor = max(self.rounding(place), own.floor)
+        error_limit = self.limits.of_error(place.metric)
+        limit = error_limit.elsewhere if self.elsewhere else error_limit.ratio
+        floor = max(self.rounding(place), error_limit.floor)
         return Growth("accuracy", _ratio(old, new, floor), limit)
 
     def rounding(self, place: Place) -> float:
@@ -496,7 +505,7 @@ def _ratio(old: float, new: float, floor: float) -> float:
 
 
 def _redefined(base: Mapping[str, Case], head: Mapping[str, Case]) -> dict[str, str]:
-    """Return what changed in each case that has one name and two meanings."""
+    """Describe the changes of each case that has one name and two meanings."""
     redefined = {}
     for name in base.keys() & head.keys():
         parts = [(getattr(base[name], part), getattr(head[name], part)) for part in DEFINITION]
@@ -521,7 +530,9 @@ def _differences(base: Results, head: Results) -> dict[str, list[str]]:
     sides = (base.provenances, head.provenances)
     parts = {
         name: [
-            ", ".join(dict.fromkeys(str(getattr(each, name) or "unknown") for each in side))
+            ", ".join(
+                dict.fromkeys(str(getattr(provenance, name) or "unknown") for provenance in side)
+            )
             for side in sides
         ]
         for name in PROVENANCE

@@ -136,9 +136,9 @@ class BenchmarkResults:
         """The errors at the deepest depth, one row per case and one column per estimator."""
         rows = {
             self.results.labels[case]: {
-                each.estimator: spread[-1, 1]
-                for each in measured
-                if len(spread := each.errors.spread)
+                source.estimator: spread[-1, 1]
+                for source in measured
+                if len(spread := source.errors.spread)
             }
             for case, measured in self.results.measured.items()
         }
@@ -149,26 +149,26 @@ class BenchmarkResults:
         """Why estimators have no number on a case, one line per reason, and what is not kept."""
         without = (
             (
-                f"{each.estimator} on {self.results.labels[each.case.name]}",
-                f"{each.status}: {each.reason}",
+                f"{record.estimator} on {self.results.labels[record.case.name]}",
+                f"{record.status}: {record.reason}",
             )
-            for each in self.results.records
-            if all(row.relative_error is None for row in each.scores)
+            for record in self.results.records
+            if all(row.relative_error is None for row in record.scores)
         )
         return [*by_reason(without), *self.notes]
 
     @property
     def _scope(self) -> str:
-        kept = "in memory only" if self.folder is None else f"in {self.folder}"
-        return f"{scope(self.results)} Kept {kept}."
+        location = "in memory only" if self.folder is None else f"in {self.folder}"
+        return f"{scope(self.results)} Kept {location}."
 
     def __repr__(self) -> str:
         lines = [f"BenchmarkResults: {self._scope}", self._errors.to_string(), *self._remarks]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        what = f"{self._scope} Median relative error of the gradient at the largest depth:"
-        first, *remarks = (f"<p>{escape(line)}</p>" for line in (what, *self._remarks))
+        heading = f"{self._scope} Median relative error of the gradient at the largest depth:"
+        first, *remarks = (f"<p>{escape(line)}</p>" for line in (heading, *self._remarks))
         return "".join([first, self._errors.to_html(), *remarks])
 
 
@@ -235,7 +235,7 @@ def benchmark(
         only=True,
         algorithms=_specs("algorithms", algorithms),
         losses=_sequence("losses", losses),
-        depths=tuple(check_integer("depths", each, 0) for each in _sequence("depths", depths)),
+        depths=tuple(check_integer("depths", depth, 0) for depth in _sequence("depths", depths)),
         seeds=check_integer("seeds", seeds, 1),
         device=device,
         timeout=check_positive("timeout", timeout),
@@ -243,9 +243,9 @@ def benchmark(
     place = (Path(home) if home else results_home()).resolve()
     selection = _selection(problems, names.list_profiles()[profile], options, place)
     used = *options.estimators, *options.algorithms, *(case.dataset for case in selection.cases)
-    apart = [spec for spec in _distinct(used) if not _is_made_by(spec)]
+    unnamed = [spec for spec in _distinct(used) if not _is_made_by(spec)]
     with contextlib.ExitStack() as stack:
-        if apart:
+        if unnamed:
             place = stack.enter_context(temporary_folder())
         store, _ = store_of(selection, place)
         folder = store.folder.parent
@@ -255,8 +255,8 @@ def benchmark(
             run = Run(selection, store)
             run.begin()
             run.fill(InProcess(), costs=costs, progress=show)
-        notes = (f"Measured in memory only: no spec makes {spec}." for spec in apart)
-        return BenchmarkResults(load(place, profile), None if apart else folder, tuple(notes))
+        notes = (f"Measured in memory only: no spec makes {spec}." for spec in unnamed)
+        return BenchmarkResults(load(place, profile), None if unnamed else folder, tuple(notes))
 
 
 def _listed(value: object) -> list[object]:
@@ -269,67 +269,71 @@ def _sequence(name: str, value: Sequence[T]) -> tuple[T, ...]:
     return tuple(value)
 
 
-def _specs(group: str, things: object) -> tuple[names.Spec[Any], ...]:
-    """Return the specs of things with their objects, or refuse what has none."""
-    return tuple(_spec(group, each) for each in _listed(things))
+def _specs(group: str, objects: object) -> tuple[names.Spec[Any], ...]:
+    """Return the specs of objects, each with its object, or refuse what has no spec."""
+    return tuple(_spec(group, candidate) for candidate in _listed(objects))
 
 
-def _spec(group: str, thing: object) -> names.Spec[Any]:
-    if isinstance(thing, str):
-        return names.canonical(group, thing)
+def _spec(group: str, candidate: object) -> names.Spec[Any]:
+    if isinstance(candidate, str):
+        return names.canonical(group, candidate)
     kind = names.KINDS[group].base_class()
-    if not isinstance(thing, kind) or not hasattr(thing, "name"):
-        what = "problems" if group == "datasets" else group
+    if not isinstance(candidate, kind) or not hasattr(candidate, "name"):
+        argument = "problems" if group == "datasets" else group
         raise InvalidArgument(
-            f"{what}: {thing!r:.60} is neither a spec nor a {kind.__name__} with a name: give one,"
-            " or a list of them"
+            f"{argument}: {candidate!r:.60} is neither a spec nor a {kind.__name__} with a name:"
+            " give one, or a list of them"
         )
-    return names.canonical(group, thing)
+    return names.canonical(group, candidate)
 
 
 def _selection(problems: object, like: Selection, options: Options, home: Path) -> Selection:
     """Return the selection of all problems; their cases have the names that a mapping gives
     them.
     """
-    named = isinstance(problems, Mapping)
-    given = problems if isinstance(problems, Mapping) else dict(enumerate(_listed(problems)))
-    chosen, cases = like, dict[str, Case]()
-    for name, each in given.items():
-        if single := isinstance(each, Problem):
-            if (place := each.theta.device).type != torch.device(options.device).type:
+    has_names = isinstance(problems, Mapping)
+    problems_by_name = (
+        problems if isinstance(problems, Mapping) else dict(enumerate(_listed(problems)))
+    )
+    selection, cases = like, dict[str, Case]()
+    for name, problem in problems_by_name.items():
+        if single := isinstance(problem, Problem):
+            if (place := problem.theta.device).type != torch.device(options.device).type:
                 raise InvalidArgument(
-                    f"problems: {type(each).__name__} lies on {place}, not on {options.device}:"
+                    f"problems: {type(problem).__name__} lies on {place}, not on {options.device}:"
                     " move its tensors there"
                 )
-            each = GivenProblems.of(each)
-        chosen = select(like, replace(options, datasets=_specs("datasets", each)), home)
-        for case in chosen.cases:
-            own = f"{name}-{slug(case.algorithm)}-{case.loss}" if named else case.name
-            if own in cases:
+            problem = GivenProblems.of(problem)
+        selection = select(like, replace(options, datasets=_specs("datasets", problem)), home)
+        for case in selection.cases:
+            case_name = f"{name}-{slug(case.algorithm)}-{case.loss}" if has_names else case.name
+            if case_name in cases:
                 raise InvalidArgument(
                     "problems: two have one name; give different ones as a mapping from names"
                 )
             # One problem is the same whatever the seed.
-            cases[own] = replace(case, name=own, seeds=case.seeds[: 1 if single else None])
+            cases[case_name] = replace(
+                case, name=case_name, seeds=case.seeds[: 1 if single else None]
+            )
     if not cases:
         raise InvalidArgument(
             "problems: there is none; give a dataset such as 'sparse_gaussian', or a problem"
         )
-    return replace(chosen, cases=tuple(cases.values()), torch_depths=())
+    return replace(selection, cases=tuple(cases.values()), torch_depths=())
 
 
 def _distinct(specs: Iterable[str]) -> list[names.Spec[Any]]:
     """Return each spec once; two things that have one spec are refused."""
-    found: dict[tuple[str, str], names.Spec[Any]] = {}
+    known_specs: dict[tuple[str, str], names.Spec[Any]] = {}
     for spec in specs:
         assert isinstance(spec, names.Spec), "arguments and cases hold specs with their objects"
-        known = found.setdefault((spec.group, spec), spec)
+        known = known_specs.setdefault((spec.group, spec), spec)
         if known.made is not spec.made and known.made != spec.made:
             raise InvalidArgument(
                 f"{spec.group}: two different things are called {spec}: give one of them another"
                 " name"
             )
-    return [*found.values()]
+    return [*known_specs.values()]
 
 
 def _is_made_by(spec: names.Spec[Any]) -> bool:

@@ -94,44 +94,44 @@ class Content(TypedDict):
 
 def content(reports: Reports) -> Content:
     """Return everything that the script shows."""
-    (name, first), *others = reports.items()
-    wanted, why = wishes(reports.values()), "What has no number, and why"
+    (name, first), *later_reports = reports.items()
+    choices, why = wishes(reports.values()), "What has no number, and why"
     charts = [chart(figure, "#bought-figures") for figure in bought(first.results)]
-    several = Runs(reports) if others else None
-    shown = {"problems": table((several or first).problems, why)}
-    if several:
+    runs = Runs(reports) if later_reports else None
+    page_tables = {"problems": table((runs or first).problems, why)}
+    if runs:
         about = f"Every estimator on every case that a run has in common with {name}"
-        shown |= {
-            "runs": table(several.overview, "Every run"),
-            "numbers": table(several.numbers, about),
-            "experiments": table(several.experiments, "Every experiment of every run"),
+        page_tables |= {
+            "runs": table(runs.overview, "Every run"),
+            "numbers": table(runs.numbers, about),
+            "experiments": table(runs.experiments, "Every experiment of every run"),
         }
     for section in first.experiments:
         for place, block in enumerate(section.blocks):
             key = f"{section.study.anchor}-{place}"
             charts += [chart(figure, f"#figures-{key}") for figure in block.charts]
-            for number, (each, caption) in enumerate(block.tables):
-                shown[f"{key}-{number}"] = table(each, caption)
+            for number, (block_table, caption) in enumerate(block.tables):
+                page_tables[f"{key}-{number}"] = table(block_table, caption)
     return {
         "error": str(text.number(ERROR, 1)),
-        "wishes": {key: [*values] for key, values in wanted._asdict().items()},
+        "wishes": {key: [*values] for key, values in choices._asdict().items()},
         "answers": {
             "caption": f"The cheapest gradient that is accurate enough ({text.STARRED})",
             "columns": [*answers_table(first.results, []).columns],
         },
         "limit": LIMIT,
-        "runs": [_run(label, report, wanted) for label, report in reports.items()],
+        "runs": [_run(label, report, choices) for label, report in reports.items()],
         "charts": charts,
-        "tables": shown,
+        "tables": page_tables,
     }
 
 
 def wishes(reports: Iterable[Report]) -> Wishes:
     """Return the errors, and the limits of time and memory, that a reader can choose."""
     measured = (case for report in reports for case in report.results.measured.values())
-    limits = engine.budgets([each for case in measured for each in case])
-    seconds = [each.seconds for each in limits if each.seconds < inf]
-    memory = [each.memory for each in limits if each.memory < inf]
+    limits = engine.budgets([source for case in measured for source in case])
+    seconds = [budget.seconds for budget in limits if budget.seconds < inf]
+    memory = [budget.memory for budget in limits if budget.memory < inf]
     return Wishes(
         {str(text.number(error, 1)) if error else "least": error for error in ERRORS},
         {"": inf} | {str(text.seconds(limit)): limit for limit in seconds},
@@ -139,91 +139,107 @@ def wishes(reports: Iterable[Report]) -> Wishes:
     )
 
 
-def _run(label: str, report: Report, wanted: Wishes) -> PageRun:
-    """Return what the page shows of one run."""
+def _run(label: str, report: Report, choices: Wishes) -> PageRun:
+    """Collect the figures and tables of one run for the page."""
     results, summary = report.results, report.summary
-    charts, algorithms = [], [""] * bool(results.cases)
+    charts, algorithms = [], [""] if results.cases else []
     if results.cases:
         height = 190 + 24 * len(results.estimators)
-        charts += [chart(each, "#across", wide=True, height=height) for each in overview(results)]
+        charts += [
+            chart(figure, "#across", wide=True, height=height) for figure in overview(results)
+        ]
         charts += [chart(figure, "#across") for figure in cases.across(results, summary)]
         algorithms += dict.fromkeys(case.algorithm for case in results.cases.values())
-    every = [each for measured in results.measured.values() for each in measured]
-    condensed = sum(np.isfinite(each.errors.values).sum() for each in every) > MOST_ERRORS
+    every = [source for case in results.measured.values() for source in case]
+    condensed = sum(np.isfinite(source.errors.values).sum() for source in every) > MOST_ERRORS
     rates = f"Error per layer: predicted by theory and fitted. {tables.without_rate(summary)}"
     certificates = tables.references_table(results)
-    shown = {
+    run_tables = {
         "rates": table(tables.rates_table(results, summary), rates),
         "references": table(certificates, "References, per case and target"),
     }
     for algorithm in algorithms or [""]:
-        which = budgets(results, algorithm)
-        shown[f"budgets{algorithm}"] = table(which, "Which estimator at which budget")
-    answered = {algorithm: _answers(report, wanted, algorithm) for algorithm in algorithms[:1]}
+        budget_table = budgets(results, algorithm)
+        run_tables[f"budgets{algorithm}"] = table(budget_table, "Which estimator at which budget")
+    answered = {algorithm: _answers(report, choices, algorithm) for algorithm in algorithms[:1]}
     for algorithm in algorithms[1:]:
         # With a single algorithm these are the answers among all.
         single = len(algorithms) == 2
-        answered[algorithm] = answered[""] if single else _answers(report, wanted, algorithm)
+        answered[algorithm] = answered[""] if single else _answers(report, choices, algorithm)
     return {
         "label": label,
         "condensed": bool(condensed),
         "estimators": results.estimators,
-        "cases": [_case(report, each, wanted, bool(condensed)) for each in report.by_case],
+        "cases": [
+            _case(report, case_tables, choices, bool(condensed)) for case_tables in report.by_case
+        ],
         # The script shows those of the algorithm that its reader chooses.
         "answers": answered,
         "charts": charts,
-        "tables": shown,
+        "tables": run_tables,
     }
 
 
-def _case(report: Report, each: CaseTables, wanted: Wishes, condensed: bool) -> dict[str, object]:
-    """Return what the page shows of a case; `condensed` leaves out the single seeds."""
-    results, case = report.results, report.results.cases[each.name]
-    seeds = cases.seeds(results, each.name)
+def _case(
+    report: Report, case_tables: CaseTables, choices: Wishes, condensed: bool
+) -> dict[str, object]:
+    """Collect the figure and tables of a case for the page; `condensed` leaves out the single
+    seeds.
+    """
+    results, case = report.results, report.results.cases[case_tables.name]
+    seeds = cases.seeds(results, case_tables.name)
     scores = seeds[["estimator", "depth", "relative_error", "ms", "mib"]] if condensed else seeds
-    figure = chart(cases.curves(results, report.summary, each.name, scores), "#panels")
+    figure = chart(cases.curves(results, report.summary, case_tables.name, scores), "#panels")
     if not condensed:
         figure["seeds"] = seeds
-    reasons = {"reason": [row.reason for row in each.rows]}
+    reasons = {"reason": [row.reason for row in case_tables.rows]}
     return {
-        "name": each.name,
+        "name": case_tables.name,
         "dataset": case.dataset,
         "algorithm": case.algorithm,
         "loss": case.loss,
-        "badge": results.badge(each.name),
-        "label": each.label,
-        "facts": f"{each.caption}.",
-        "findings": each.findings,
+        "badge": results.badge(case_tables.name),
+        "label": case_tables.label,
+        "facts": f"{case_tables.caption}.",
+        "findings": case_tables.findings,
         "tables": {
             words: table(
-                Table({**tables.summary_table(each.rows, error or ERROR).columns, **reasons}),
-                f"Every estimator on {each.label}",
+                Table(
+                    {**tables.summary_table(case_tables.rows, error or ERROR).columns, **reasons}
+                ),
+                f"Every estimator on {case_tables.label}",
             )
-            for words, error in wanted.error.items()
+            for words, error in choices.error.items()
         },
         "figure": figure,
-        "charts": [chart(other, "#case-figures") for other in cases.windows(results, each.name)],
+        "charts": [
+            chart(figure, "#case-figures") for figure in cases.windows(results, case_tables.name)
+        ],
     }
 
 
 def _answers(
-    report: Report, wanted: Wishes, algorithm: str
+    report: Report, choices: Wishes, algorithm: str
 ) -> dict[str, list[list[str | dict[str, object]]]]:
     """Return the rows of the table of answers to every requirement, of one algorithm if it is
     named.
     """
-    results, made = report.results, {}
-    choices = itertools.product(wanted.error.items(), wanted.seconds.items(), wanted.memory.items())
-    for (error, least), (time, seconds), (size, memory) in choices:
+    results, rows_by_requirement = report.results, {}
+    requirements = itertools.product(
+        choices.error.items(), choices.seconds.items(), choices.memory.items()
+    )
+    for (error, least), (time, seconds), (size, memory) in requirements:
         rows = []
         for row in answers(results, Requirement(least, seconds, memory), algorithm):
             case = results.cases[row.case]
             about = f"{case.dataset}, {case.loss} loss"
-            ((problem, *others),) = answers_table(results, [row]).rows
-            first = _facts(Cell(problem, details=[about]))
-            rows.append([first | {"badge": results.badge(row.case)}, *map(_cell, others)])
-        made[f"{error},{time},{size}"] = rows
-    return made
+            ((problem, *other_cells),) = answers_table(results, [row]).rows
+            problem_cell = _facts(Cell(problem, details=[about]))
+            rows.append(
+                [problem_cell | {"badge": results.badge(row.case)}, *map(_cell, other_cells)]
+            )
+        rows_by_requirement[f"{error},{time},{size}"] = rows
+    return rows_by_requirement
 
 
 def encode(data: object) -> str:
@@ -233,10 +249,10 @@ def encode(data: object) -> str:
     return base64.b64encode(gzip.compress(written, 6, mtime=0)).decode()
 
 
-def table(shown: Table, caption: str) -> PageTable:
+def table(source: Table, caption: str) -> PageTable:
     """Return a table of text as data: its caption, columns and cells."""
-    rows = [[*map(_cell, row)] for row in shown.rows]
-    return {"caption": caption, "columns": [*shown.columns], "rows": rows}
+    rows = [[*map(_cell, row)] for row in source.rows]
+    return {"caption": caption, "columns": [*source.columns], "rows": rows}
 
 
 def _cell(value: str) -> str | dict[str, object]:
@@ -275,9 +291,9 @@ def script() -> str:
     """Return the script that defines ``vegaEmbed``, as text that may stand inside a page; where it
     cannot be made, one that says so in the place of each figure.
     """
-    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
+    cached_script = cache_folder() / f"vega-{version('vl-convert-python')}.js"
     with contextlib.suppress(OSError):
-        return kept.read_text(encoding="utf-8")
+        return cached_script.read_text(encoding="utf-8")
     with temporary_folder() as folder:
         bundle = folder / "bundle.js"
         # In a process of its own, which it aborts where it may not reserve gigabytes of addresses.
@@ -285,18 +301,18 @@ def script() -> str:
             return NO_FIGURES % json.dumps(f"{WHY_NO_FIGURES} (exit code {code}).")
         # Nothing but `</` could end a script element; in JavaScript's own strings it may be written
         # so.
-        made = bundle.read_text(encoding="utf-8").replace("</script", "<\\/script")
+        script_text = bundle.read_text(encoding="utf-8").replace("</script", "<\\/script")
     # A page needs no cache, which may be read-only.
     with contextlib.suppress(OSError):
-        write_atomically(kept, made)
-    return made
+        write_atomically(cached_script, script_text)
+    return script_text
 
 
 def chart(figure: Figure, host: str, **more: object) -> dict[str, object]:
     """Return a figure as the script reads it, to be drawn in the element `host`."""
     looks = {name: figure.looks[name].data for name in figure.lines}
-    shown = {name: value for name, value in vars(figure).items() if name != "panels"}
-    return shown | {"host": host, "height": 270, "about": figure.alt, "looks": looks} | more
+    fields = {name: value for name, value in vars(figure).items() if name != "panels"}
+    return fields | {"host": host, "height": 270, "about": figure.alt, "looks": looks} | more
 
 
 def plain(value: object) -> object:
@@ -331,8 +347,8 @@ def overview(results: Results) -> Iterator[Figure]:
     needs = [
         (str(text.number(error, 1)), point)
         for case, measured in results.measured.items()
-        for each, error in itertools.product(measured, filter(None, ERRORS))
-        if not results.badge(case) and not isnan((point := each.reach(error)).depth)
+        for source, error in itertools.product(measured, filter(None, ERRORS))
+        if not results.badge(case) and not isnan((point := source.reach(error)).depth)
     ]
     fastest: dict[tuple[str, str], float] = {}
     for goal, point in needs:
@@ -341,13 +357,13 @@ def overview(results: Results) -> Iterator[Figure]:
             fastest[cell] = min(point.seconds.value, fastest.get(cell, inf))
     if not fastest:
         return
-    few = len({point.source.case for _, point in needs}) <= MOST_WORDS
+    labeled = len({point.source.case for _, point in needs}) <= MOST_WORDS
     rows = []
     for goal, point in needs:
         seconds, case = point.seconds.value, point.source.case
         ratio = seconds / fastest[case, goal] if seconds > 0 else nan
         reached = point.depth < inf
-        words = ("time?" if reached else "not reached") * few
+        words = ("time?" if reached else "not reached") if labeled else ""
         rows.append(
             {
                 "case": case,
