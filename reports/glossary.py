@@ -14,8 +14,9 @@ from pudle.reports.load import Results, parsed
 ABOUT = (
     "Each estimator computes the gradient of an outer loss in an outer parameter (in dictionary"
     " learning: the dictionary), where that loss depends on the output of an inner algorithm that"
-    " stops after some layers, its depth. Its error is its distance to the exact gradient, that at"
-    " the solution of the inner problem, divided by the length of the latter."
+    " stops after some layers, its depth. The exact gradient is that at the solution of the inner"
+    " problem. The error of an estimator is its distance from the exact gradient, divided by the"
+    " norm of the exact gradient."
 )
 #: The outer losses that problems of the suite have; others are those of their own problems.
 LOSSES = {

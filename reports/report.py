@@ -72,6 +72,13 @@ READING = (
         " least 0: in answers at their depth, in tables of cases at the deepest timed depth.",
     ),
 )
+#: The same for a column that is there where an algorithm has no layers.
+BEST_UNROLLED = (
+    "Best unrolled",
+    "The best of those whose algorithm runs layers, as `ista` and `fista` do and `active_set` does"
+    " not: for a program that has to be unrolled, such as a network. It is the fastest that reaches"
+    " the error; where none does, it is the most accurate, with its error.",
+)
 #: What stands for ``{torch}`` there, with times of the torch path in the tables and without.
 TORCH = "The same without compiled kernels."
 NO_TORCH = (
@@ -304,7 +311,8 @@ class Report:
         """The legend of the tables of cases."""
         timed = any(row.torch.measured for row in self.summary)
         torch = TORCH if timed else NO_TORCH
-        return [(term, explanation.format(torch=torch)) for term, explanation in READING]
+        legend = [(term, explanation.format(torch=torch)) for term, explanation in READING]
+        return [BEST_UNROLLED, *legend] if self.results.solvers else legend
 
     @property
     def subtitle(self) -> str:

@@ -110,8 +110,10 @@ def test_an_error_never_takes_longer_than_a_smaller_one():
         chosen = answer([row], Requirement(error))
         assert (chosen.depth, chosen.seconds.value) == (100, 1.2)
     assert answer([row], Requirement(0.1, memory=5.0)).depth == 10
-    # Not for a difference that two copies of one program have.
+    # By however little: a table shows both times.
     row = Measured("alike", curve, Line({1: 3.0, 10: 1.21, 100: 1.2}))
+    assert answer([row], Requirement(0.1)).seconds.value == 1.2
+    row = Measured("equal", curve, Line({1: 3.0, 10: 1.2, 100: 1.2}))
     assert answer([row], Requirement(0.1)).depth == 10
 
 

@@ -54,7 +54,8 @@ class Recovery(Study):
         " from zero, or where it is said from those that each sample had in the step before: only"
         " trainings with the same start are compared. An estimator has the same color and"
         " marker throughout this page; its further methods have other dashes. The best of a column"
-        " is bold. The gradient error is the median along the training."
+        " is bold. Where there is a column gradient error,"
+        " it is the median along the training."
     )
     kinds: ClassVar[tuple[str, ...]] = ("learning", "baseline")
     outcome = Axis("relative_error", "relative error of the dictionary", "log")

@@ -388,7 +388,7 @@ def overview(results: Results) -> Iterator[Figure]:
         color=Axis("ratio", "times the fastest"),
         about="Of every estimator on each case.",
         note="Each estimator runs as many layers as it needs itself. Where a cell is blank, nothing"
-        " was measured."
+        " was measured: estimators that differentiate layers need an algorithm that has some."
         + " Cases that are scored against a limit are left out."
         * any(map(results.badge, results.cases)),
         tips={"layers": "layers", "seconds": "time", "memory": "memory"},

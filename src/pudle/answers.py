@@ -394,26 +394,17 @@ def _meeting(measured: Measured, error: float) -> list[Point]:
 
 
 def _least_times(points: Iterable[Point]) -> list[Point]:
-    """Return one depth of each estimator: the first of those given, unless a deeper one can be told
-    to take less time.
+    """Return the depth of each estimator that takes the least time, of equal ones the first.
+
+    Times that cannot be told apart count as they are, so that what meets a larger error never seems
+    to take longer than what meets a smaller one.
     """
     best: dict[Measured, Point] = {}
     for point in points:
         earlier = best.get(point.source)
-        if earlier is None or _takes_less_time(point, earlier):
+        if earlier is None or _price(point.seconds) < _price(earlier.seconds):
             best[point.source] = point
     return [*best.values()]
-
-
-def _takes_less_time(point: Point, earlier: Point) -> bool:
-    """Tell whether an estimator takes less time at a depth than at another one: by a test over the
-    rounds, or, where it was not timed in rounds, by more than two copies of one program may differ.
-    """
-    rounds = point.source.rounds
-    if point.depth in rounds.samples and earlier.depth in rounds.samples:
-        ratio = rounds.ratio(point.depth, rounds, earlier.depth)
-        return ratio.value < 1 and ratio.p_value <= rounds.significance
-    return paired.LEAST * _price(point.seconds) < _price(earlier.seconds)
 
 
 def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
