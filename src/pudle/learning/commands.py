@@ -106,13 +106,15 @@ def _carry_out(
         # Of trainings that were killed.
         sweep(out)
         sweep_temporary_folders()
-        expected = chosen.expected_seconds()
-        if expected is not None and expected > SHORT:
-            echo(f"pudle: {title} takes about {about(expected)} on one core", err=True)
         with progress_bar(TimeRemainingColumn()) as bar:
-            task = bar.add_task(title, total=None)
+            task, begun = bar.add_task(title, total=None), False
 
             def show(completed: int, total: int, line: str) -> None:
+                nonlocal begun
+                if not begun:
+                    # Not before: what is refused takes no time.
+                    _announce(chosen)
+                    begun = True
                 bar.update(task, completed=completed, total=total, description=f"{title}: {line}")
 
             result = run(progress=show)
@@ -130,6 +132,13 @@ def _carry_out(
                 f"{result.reason}; the history up to there is in {out}, and --resume leads no"
                 " further: start in another folder"
             )
+
+
+def _announce(experiment: LearningExperiment) -> None:
+    """Say about how long an experiment takes, if that is longer than anybody waits for."""
+    seconds = experiment.expected_seconds()
+    if seconds is not None and seconds > SHORT:
+        echo(f"pudle: {experiment.title} takes about {about(seconds)} on one core", err=True)
 
 
 @click.command("learn", params=_options(LearningExperiment, defaults=True))
