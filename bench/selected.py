@@ -42,8 +42,10 @@ MOST_FILLING = 7 * 24 * 3600.0
 
 @functools.cache
 def selection() -> Selection:
-    """Return the frozen selection, and set torch to one thread for good; the same file serves
-    discovery, every cell, and both sides of a comparison.
+    """Return the selection of the file that `PUDLE_SELECTION` names, by default that of the profile
+    `quick`, and set torch to one thread for good.
+
+    The same file serves discovery, every cell, and both sides of a comparison.
     """
     # With two threads on two busy cores, small kernels run many times slower.
     torch.set_num_threads(1)

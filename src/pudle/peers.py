@@ -157,7 +157,9 @@ def pull_back(
     function, and the solution of its linear systems.
 
     ``implicit(problem, offset)`` returns the codes. The offset, zero, is added to what vanishes
-    there or is mapped to itself: its gradient is the solution.
+    there or is mapped to itself: its gradient is the solution. It gets a copy of the problem with
+    the dictionary that is differentiated; the problem itself is not changed. The `weights` are the
+    gradient of the loss in the codes.
     """
     live, dictionary = differentiable(problem)
     offset = torch.zeros_like(codes).requires_grad_()

@@ -433,7 +433,9 @@ def _carry_out_here(job: Job[Key, T]) -> Outcome[Any]:
 
 
 def work() -> None:
-    """Carry out jobs of the process that asked for this one, until it closes the connection."""
+    """Carry out jobs of the process that asked for this one, and send their outcomes, errors too,
+    until it closes the connection: the standard input, which becomes the null device for the jobs.
+    """
     connection = Connection(os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     # Unpickling imports what is needed, which takes seconds.
@@ -462,7 +464,9 @@ def _serve(
 
 
 def _death(code: int | None) -> tuple[str, str]:
-    """Return the status and the reason for a process that ended in the middle of a job."""
+    """Return the status ``error`` and the reason for a process that ended in the middle of a job:
+    its signal, which may mean that memory ran out, or its exit code.
+    """
     if code == -SIGKILL:
         # The system kills what takes too much memory, and so may anybody.
         return "error", "the process was killed (out of memory?): it got signal 9"

@@ -82,6 +82,10 @@ def kernels_apply(
 ) -> TypeGuard[SparseCoding]:
     """Tell whether the kernels take the place of the torch path for some layers from a state, of
     which each is so much work.
+
+    They do if problem and algorithm are this package's own, all tensors are finite, of float32 or
+    float64 and on a CPU, `PUDLE_KERNELS` is not ``torch``, the codes are not dense, and there is
+    enough work.
     """
     samples, atoms = problem.code_shape
     size = problem.theta.numel()

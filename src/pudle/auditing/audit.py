@@ -185,8 +185,10 @@ def in_its_dtype(
 
 
 def problem_verdicts(problem: Problem, seed: int) -> list[Verdict]:
-    """Return the verdicts on a step of a problem's algorithm and on its loss, as functions of state
-    and theta.
+    """Return the verdicts on the gradients of a step of a problem's algorithm and of its loss in
+    state and theta, at the state after a few layers; the names of parts say of which of the two.
+
+    The seed is that of the directions and of the weights of the outputs.
     """
     algorithm: Algorithm = make_algorithm(problem.default_algorithm)
     size = algorithm.step_size(problem)

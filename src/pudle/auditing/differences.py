@@ -71,7 +71,8 @@ def slope(function: Line, size: float, noise: float, precision: float) -> Slope:
 
     The steps fall until noise leaves nothing to win; `size` is that of what is varied, `noise` the
     standard deviation of that in the values near zero, elsewhere at least their rounding to a
-    relative precision.
+    relative precision. The value is that of Richardson's extrapolation where it is known best, with
+    how far it may be off.
     """
     middle, step = function(0.0), FIRST_STEP * size
     values, best = list[tuple[float, float, float]](), Slope()

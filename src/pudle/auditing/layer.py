@@ -121,7 +121,9 @@ class Layer:
         return parts
 
     def label(self, name: int | str) -> str:
-        """Return the name of an input or a parameter, with the layer's own name for an input."""
+        """Return ``parameter NAME``, or ``input N (argument)`` with the name of the argument in the
+        layer's signature, where that tells.
+        """
         if isinstance(name, str):
             return f"parameter {name}"
         with contextlib.suppress(ValueError, TypeError, IndexError):
@@ -217,7 +219,9 @@ class Layer:
 
     @cached_property
     def output_weights(self) -> list[Tensor]:
-        """Random weights of the outputs."""
+        """Weights of the outputs in the default loss, one tensor for each: random, from the layer's
+        seed, and divided by the output's size, for which the layer is called once.
+        """
         random = generator(self.seed, "weights of outputs under audit")
         return [
             torch.as_tensor(

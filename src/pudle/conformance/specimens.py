@@ -201,7 +201,7 @@ def named(problem: str, loss: str, algorithm: str = "ista") -> Specimen:
 
 def specimens(*problems: str, algorithms: Sequence[str] = PLAIN[:1]) -> tuple[Specimen, ...]:
     """Return the named problems, or all but that for great depths, with each of their losses and
-    each of the algorithms.
+    each of the algorithms, by default `ista` alone. The same call returns the same objects.
     """
     return tuple(
         named(problem, loss, algorithm)

@@ -84,7 +84,8 @@ class GradientError(Measure):
 
 def gradient_errors_along(rows: list[Row]) -> dict[str, float]:
     """Return the medians of the error and the cosine along a training, as far as they were
-    measured, and the number of gaps; nothing where none was to be measured.
+    measured (NaN if none was), and the number of gaps, which are rows whose reference could not be
+    used; nothing where none was to be measured.
     """
     if GAP not in rows[-1]:
         return {}

@@ -136,8 +136,10 @@ class UnrolledDictionaryLearning(
     def fit(self, X: Any, y: Any = None) -> "UnrolledDictionaryLearning":
         """Learn the dictionary from X, shape (n_samples, n_features); y is ignored.
 
-        Arguments out of range and constant data raise InvalidArgument, a ValueError; warnings are
-        those of `Learner.fit`.
+        The first dictionary is drawn from the samples by `random_state` (None is numpy's global
+        one, as everywhere in scikit-learn). It sets the attributes that end in an underscore, and
+        returns itself. Arguments out of range and constant data raise InvalidArgument, a
+        ValueError; warnings are those of `Learner.fit`.
         """
         samples, threads = self._validate(X, reset=True), _number_of_threads(self.n_jobs)
         random = check_random_state(self.random_state)

@@ -29,6 +29,9 @@ from .stored_files import RunList
 def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str]]:
     """Write asv's results of a commit of the repository at `root` from the store, unless they are
     those of the files that the run lists; return what failed and why.
+
+    Nothing is written where the times of all these files are those that were noted in
+    ``runs/COMMIT.history`` the last time; otherwise a forked copy of this process writes.
     """
     run, path = RunList.read(folder / "run.json"), folder / "runs" / f"{commit}.history"
 

@@ -90,7 +90,9 @@ class Work:
         return [(path.absolute(), travels) for path, travels in files.items()]
 
     def conclude(self, outcome: Outcome[object]) -> list[object]:
-        """Return the record of each result or, where the work failed, records that say why."""
+        """Return the record of each result or, where the work failed, write records to the store
+        that say why, and return these.
+        """
         if outcome.status == "ok":
             return outcome.result if isinstance(outcome.result, list) else [outcome.result]
         return [

@@ -317,7 +317,8 @@ def _fault_of_derivatives(
     all agree.
 
     Objective, Hessian and loss are compared along random lines, and what the gradient is made of
-    along the one that the minimizer takes when theta moves in a random direction.
+    along the one that the minimizer takes when theta moves in a random direction. Directions come
+    from named streams, and are the same in every run.
     """
     # What is left of the derivative at the minimizer is rounding.
     remaining = norm(problem.smooth_gradient(codes)) / problem.lipschitz_constant

@@ -65,6 +65,9 @@ class CommitSide:
         return self.folder.parent.with_suffix(".log")
 
     def _start(self) -> Process:
+        """Start a worker that runs this commit's package in one thread; its output goes into the
+        log, which is opened anew.
+        """
         # Neither the checkout nor the caller's path may shadow the package that was built from it.
         env = os.environ | ONE_THREAD | {"PYTHONPATH": str(self.site), "PYTHONSAFEPATH": "1"}
         # What is compiled goes with the build.
