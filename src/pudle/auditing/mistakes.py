@@ -128,8 +128,8 @@ def likeliest(
     gradient: Array, expected: Array, candidates: Iterable[Candidate], slack: float
 ) -> Likely:
     """Return at most two of the mistakes that explain a gradient about as well as the best one
-    does, none if nothing explains it, and whether one is among them that no solver makes by stopping
-    early: then only such ones.
+    does, none if nothing explains it, and whether one is among them that no solver makes by
+    stopping early: then only such ones.
     """
     errors = {
         mistake: error for error, mistake in explaining(gradient, expected, candidates, slack)
