@@ -35,14 +35,14 @@ PAPER = """@article{tolooshams2022stable,
 SPECIAL = str.maketrans({character: f"\\{character}" for character in "&%$#_{}"})
 
 
-def entry(reference: str, estimators: Iterable[str], taken: set[str]) -> str:
+def entry(reference: str, estimators: Iterable[str], used_keys: set[str]) -> str:
     """Write a reference of estimators as an entry that prints it whole, under a key that is not
     taken yet.
     """
     years = re.findall(r"\b(?:19|20)\d\d\b", reference)
     words = re.findall(r"[A-Za-z]+", reference)
     title = next((word for word in words[1:] if len(word) > 3), "")
-    key = _unique_key(f"{words[0].lower()}{years[-1] if years else ''}{title.lower()}", taken)
+    key = _unique_key(f"{words[0].lower()}{years[-1] if years else ''}{title.lower()}", used_keys)
     lines = [f"@misc{{{key},", f"  note = {{{reference.translate(SPECIAL)}}},"]
     if years:
         lines.append(f"  year = {{{years[-1]}}},")
@@ -56,20 +56,20 @@ def bibtex(estimators: Iterable[type[GradientEstimator]], version: str) -> str:
     for estimator in dict.fromkeys(estimators):
         for reference in estimator.references:
             cited.setdefault(reference, []).append(estimator.name)
-    taken = {"pudle", PAPER_KEY}
+    used_keys = {"pudle", PAPER_KEY}
     entries = [
-        entry(reference, names, taken)
+        entry(reference, names, used_keys)
         for reference, names in cited.items()
         if PAPER_TITLE not in reference
     ]
     return "\n\n".join([SUITE.format(version=version), PAPER, *entries])
 
 
-def _unique_key(key: str, taken: set[str]) -> str:
+def _unique_key(key: str, used_keys: set[str]) -> str:
     """Return a key that is not taken yet, with a letter at its end where it is, and take it."""
     letters = ("", *"bcdefghijklmnopqrstuvwxyz")
-    unique: str = next(key + letter for letter in letters if key + letter not in taken)
-    taken.add(unique)
+    unique: str = next(key + letter for letter in letters if key + letter not in used_keys)
+    used_keys.add(unique)
     return unique
 
 

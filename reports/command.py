@@ -24,7 +24,7 @@ def _formats(context: click.Context, option: click.Parameter, values: Sequence[s
 
 def _depths(context: click.Context, option: click.Parameter, value: str | None) -> list[int]:
     """Split whole numbers joined by commas, and refuse others."""
-    return [click.INT(each, option, context) for each in (value or "").split(",") if each]
+    return [click.INT(depth, option, context) for depth in (value or "").split(",") if depth]
 
 
 @click.command("report")
@@ -108,37 +108,41 @@ def report_command(
     sides, damaged = load_sides(results, home, profile)
     linked = [name for name in DRAWN if name in formats and not table]
     reports = {name: Report(side, linked) for name, side in sides.items()}
-    first, *others = reports.values()
+    first, *later_reports = reports.values()
     texts: dict[str, Callable[[], str | bytes]] = {"html": partial(page.html, reports)}
-    if not others:
+    if not later_reports:
         texts |= {"markdown": first.markdown, "csv": first.csv, "latex": first.latex}
     if table:
         texts = error_texts(first, depths, caption, label)
-    chosen = formats or (texts if table or others else DEFAULT)
-    wanted = [name for name in ENDINGS if name in chosen]
+    chosen = formats or (texts if table or later_reports else DEFAULT)
+    requested = [name for name in ENDINGS if name in chosen]
     # A table has no figures.
-    if lacking := [name for name in (chosen if table else wanted) if name not in texts]:
+    if lacking := [name for name in (chosen if table else requested) if name not in texts]:
         raise InvalidArgument(
             f"--format {lacking[0]} is none of {' and '.join(texts)}, which there are for"
             f" {f'--table {table}' if table else 'several results side by side'}"
         )
     several = len({*results}) > 1
-    own = results and not several and folder_of(results[0], profile)
-    folder = out or (own or home / profile) / f"report{'-runs' * several}"
+    run_folder = results and not several and folder_of(results[0], profile)
+    folder = out or (run_folder or home / profile) / ("report-runs" if several else "report")
     # Everything is made before anything is written, so that an error leaves the last report as it
     # was.
     figures = {folder / FIGURES / name: content for name, content in first.figure_files()}
     stem = f"{table}s" if table else "report"
-    written = {folder / f"{stem}.{ENDINGS[name]}": texts[name]() for name in wanted}
+    written = {folder / f"{stem}.{ENDINGS[name]}": texts[name]() for name in requested}
     for path, content in (*figures.items(), *written.items()):
         write_atomically(path, content)
     broken = dict.fromkeys(name for report in reports.values() for name in report.broken)
-    told = "something broke in {}: see 'Skipped, refused or failed' in the report"
-    messages = [told.format(", ".join(broken))] * bool(broken)
+    messages = []
+    if broken:
+        messages.append(
+            f"something broke in {', '.join(broken)}: see 'Skipped, refused or failed' in the"
+            " report"
+        )
     messages += [pending_sentence(report.results) for report in reports.values()]
     for message in filter(None, messages + [f"left out: {line}" for line in damaged]):
         echo(message, err=True)
-    for path in [folder / FIGURES] * bool(figures) + [*written]:
+    for path in [folder / FIGURES, *written] if figures else written:
         echo(path)
     if broken or damaged:
         raise click.exceptions.Exit(2)

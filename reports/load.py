@@ -87,8 +87,8 @@ class ExperimentRecord(experiment.ExperimentRecord, kw_only=True, dict=True):
     @property
     def shown(self) -> dict[str, Array]:
         """The arrays that a report shows, by name, as far as the experiment has them."""
-        shown: dict[str, Array] = vars(self)["shown"]
-        return shown
+        arrays: dict[str, Array] = vars(self)["shown"]
+        return arrays
 
     @property
     def estimator(self) -> str:
@@ -227,16 +227,19 @@ class Results:
     @cached_property
     def labels(self) -> Mapping[str, text.Cell]:
         """What tables and titles call each case, by name."""
-        shown = labels(self.described).items()
-        return {name: text.Cell(label, case=name * (label != name)) for name, label in shown}
+        case_labels = labels(self.described).items()
+        return {
+            name: text.Cell(label, case="" if label == name else name)
+            for name, label in case_labels
+        }
 
     @cached_property
     def described(self) -> Mapping[str, Mapping[str, object]]:
         """The fields of each case, and the problem that it shares with others."""
         # What leads elsewhere is a problem of its own.
-        apart = {record.case.name for record in self.records if not record.proximal}
+        not_proximal = {record.case.name for record in self.records if not record.proximal}
         return {
-            name: vars(case) | {"problem": name if name in apart else case.problem}
+            name: vars(case) | {"problem": name if name in not_proximal else case.problem}
             for name, case in self.cases.items()
         }
 
@@ -300,15 +303,15 @@ class Results:
         """What each problem is called, and what was measured on it: the estimators of its cases,
         which differ in the algorithm alone. One that failed its check is no answer.
         """
-        every = [
-            each
+        valid = [
+            source
             for measured in self.measured.values()
-            for each in measured
-            if self.checks.get(each.estimator) != FAILED
+            for source in measured
+            if self.checks.get(source.estimator) != FAILED
         ]
-        groups = grouped(every, lambda each: self.described[each.case]["problem"])
-        called = problem_labels(self.described)
-        return [(called[problem], measured) for problem, measured in groups.items()]
+        groups = grouped(valid, lambda source: self.described[source.case]["problem"])
+        label_of = problem_labels(self.described)
+        return [(label_of[problem], measured) for problem, measured in groups.items()]
 
     def badge(self, case: str) -> str:
         """Return ``limit`` for a case whose reference is a limit and no certified minimizer, else
@@ -375,8 +378,8 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         notes.append(f"None of the selected cases is measured yet: {remedy}.")
         selection, pairs, costs = dataclasses.replace(selection, estimators=()), [], {}
     if costs and not any(costs.values()):
-        again = "run the command again without --scores-only"
-        notes.append(f"Neither time nor memory is measured: {again}.")
+        advice = "run the command again without --scores-only"
+        notes.append(f"Neither time nor memory is measured: {advice}.")
         costs = {}
     measured = [cost for cost in costs.values() if cost]
     threads = {record.provenance.threads or 1 for record in measured}
@@ -430,7 +433,7 @@ def _refuse(home: Path, profile: str, damaged: Sequence[str]) -> NoReturn:
 
 
 def _missing(case: Case, estimator: str, reason: str, newest: Origin) -> ScoreRecord:
-    """Return what stands for a record that is still to be measured."""
+    """Make a record that stands for one still to be measured."""
     return ScoreRecord(
         key="",
         status="missing",

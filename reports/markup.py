@@ -64,8 +64,8 @@ class Table:
 
     def without(self, *names: str) -> Table:
         """Return the table without some columns."""
-        kept = self.columns.items()
-        return Table({name: cells for name, cells in kept if name not in names})
+        columns = self.columns.items()
+        return Table({name: cells for name, cells in columns if name not in names})
 
 
 class Markdown(str):
@@ -81,14 +81,14 @@ def markdown(value: object) -> Markdown:
     parts = CODE.split(" ".join(str(value).split()))
     parts[::2] = [part.translate(MARKDOWN) for part in parts[::2]]
     parts[1::2] = [part.replace("|", "\\|") for part in parts[1::2]]
-    shown = "".join(parts)
-    return Markdown(f"**{shown}**" if isinstance(value, Cell) and value.best else shown)
+    escaped = "".join(parts)
+    return Markdown(f"**{escaped}**" if isinstance(value, Cell) and value.best else escaped)
 
 
 def markdown_code(value: object) -> Markdown:
     """Return a value as code, or as plain text where code could not hold it."""
-    shown = " ".join(str(value).split())
-    return markdown(f"`{shown}`" if CODE.fullmatch(f"`{shown}`") else shown)
+    words = " ".join(str(value).split())
+    return markdown(f"`{words}`" if CODE.fullmatch(f"`{words}`") else words)
 
 
 def markdown_table(table: Table, code: Collection[str] | None = None) -> Markdown:
@@ -104,13 +104,13 @@ def markdown_table(table: Table, code: Collection[str] | None = None) -> Markdow
 
 def render(template: str, **content: object) -> str:
     """Return a text of a template, in which all that is no Markdown is shown as it is."""
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pudle.reports"),
         undefined=jinja2.StrictUndefined,
         finalize=markdown,
     )
-    made.filters |= {"backticks": markdown_code, "markdown_table": markdown_table}
-    return made.get_template(template).render(content).strip() + "\n"
+    environment.filters |= {"backticks": markdown_code, "markdown_table": markdown_table}
+    return environment.get_template(template).render(content).strip() + "\n"
 
 
 def csv(frame: pd.DataFrame, float_format: str | None = None, header: bool = True) -> str:
@@ -122,11 +122,11 @@ def csv(frame: pd.DataFrame, float_format: str | None = None, header: bool = Tru
         name: column.map({value: _not_a_formula(value) for value in column.unique()})
         for name, column in frame.select_dtypes(exclude=["number", "bool"]).items()
     }
-    shown = frame.assign(**texts).rename(columns=_not_a_formula)
-    written: str = shown.to_csv(
+    safe_frame = frame.assign(**texts).rename(columns=_not_a_formula)
+    csv_text: str = safe_frame.to_csv(
         index=False, header=header, lineterminator="\n", float_format=float_format
     )
-    return written
+    return csv_text
 
 
 def _not_a_formula(value: object) -> object:
@@ -141,25 +141,25 @@ def latex(value: str) -> str:
     if cell.details:
         lines = map(latex, (Cell(cell.head, best=cell.best), *cell.details))
         return rf"\pudlelines{{{NEXT_LINE.join(lines)}}}"
-    shown = (
+    escaped = (
         re.sub("`([^`]+)`", r"\\texttt{\1}", cell.translate(LATEX))
         .replace("ρ²ᵀ", r"$\rho^{2T}$")
         .replace("ρᵀ", r"$\rho^T$")
     )
-    return rf"\textbf{{{shown}}}" if cell.best else shown
+    return rf"\textbf{{{escaped}}}" if cell.best else escaped
 
 
 def latex_table(table: Table, caption: str, label: str) -> str:
     """Return a table as LaTeX that is no wider than a line."""
-    shown = {latex(name): [*map(latex, cells)] for name, cells in table.columns.items()}
-    made: str = pd.DataFrame(shown).to_latex(
+    escaped_columns = {latex(name): [*map(latex, cells)] for name, cells in table.columns.items()}
+    tabular: str = pd.DataFrame(escaped_columns).to_latex(
         index=False,
         caption=latex(caption),
         label=re.sub(r"[^A-Za-z0-9:_.-]+", "-", label),
         position="htbp",
         column_format="l" * len(table.columns),
     )
-    made = made.replace(
+    tabular = tabular.replace(
         r"\begin{tabular}", "\\par\\smallskip\\footnotesize\n\\pudlefit{%\n\\begin{tabular}"
     )
-    return made.replace(r"\end{tabular}", r"\end{tabular}}")
+    return tabular.replace(r"\end{tabular}", r"\end{tabular}}")

@@ -281,11 +281,11 @@ class Report:
                 rates = tables.rates_table(self.results, case.rows)
                 if rates.rows:
                     caption = f"Fitted and predicted rates on {case.label}. {CAPTION_RATES}"
-                    shown = rates.without("case", "remark")
-                    parts.append(markup.latex_table(shown, caption, f"tab:rates-{case.label}"))
+                    rates = rates.without("case", "remark")
+                    parts.append(markup.latex_table(rates, caption, f"tab:rates-{case.label}"))
         for section in self.experiments:
-            every = [each for block in section.blocks for each in block.tables]
-            for number, (table, caption) in enumerate(every, 1):
+            captioned = [pair for block in section.blocks for pair in block.tables]
+            for number, (table, caption) in enumerate(captioned, 1):
                 label = f"tab:{section.study.anchor}-{number}-{profile}"
                 parts.append(markup.latex_table(table, caption, label))
         return "\n".join(parts)
@@ -323,7 +323,7 @@ class Report:
         return f"{tables.scope(self.results)} {', '.join(filter(None, origin))}."
 
     def caption(self, name: str, target: str) -> str:
-        """Return what a case is, and against what its errors are measured."""
+        """Describe a case and the reference of its errors."""
         case = self.results.cases[name]
         seeds = text.count(len(case.seeds), "seed")
         limit = ", scored against a limit" if self.results.badge(name) else ""
@@ -333,10 +333,10 @@ class Report:
     @cached_property
     def by_case(self) -> list[CaseTables]:
         """The tables of each case."""
-        made = []
+        case_tables = []
         for name in self.results.cases:
             rows = [row for row in self.summary if row.case == name]
-            made.append(
+            case_tables.append(
                 CaseTables(
                     name=name,
                     label=self.results.labels[name],
@@ -346,7 +346,7 @@ class Report:
                     summary=tables.summary_table(rows),
                 )
             )
-        return made
+        return case_tables
 
 
 # -- several runs
@@ -369,28 +369,32 @@ class Runs:
 
     def __post_init__(self) -> None:
         held = {
-            name: [*report.results.cases, *(item.name for item in report.results.experiments)]
+            name: [*report.results.cases, *(record.name for record in report.results.experiments)]
             for name, report in self.reports.items()
         }
-        (first, others), *_ = held.items()
+        (first, first_names), *_ = held.items()
         for name, names in held.items():
-            if set(names).isdisjoint(others):
+            if set(names).isdisjoint(first_names):
                 raise InvalidArgument(
                     "these results have no case and no experiment in common:"
-                    f" {first} holds {tables.some(others)} and {name} holds {tables.some(names)}"
+                    f" {first} holds {tables.some(first_names)} and {name} holds"
+                    f" {tables.some(names)}"
                 )
 
     @property
     def problems(self) -> Table:
         """What was skipped, refused or failed in any run."""
-        every = self.reports.items()
-        rows = [row | {"run": name} for name, each in every for row in each.problems.records]
+        rows = [
+            row | {"run": name}
+            for name, report in self.reports.items()
+            for row in report.problems.records
+        ]
         return Table.of(rows)
 
     @property
     def overview(self) -> Table:
         """One row per run, with where its numbers come from."""
-        return Table.of([{"run": name} | each.facts for name, each in self.reports.items()])
+        return Table.of([{"run": name} | report.facts for name, report in self.reports.items()])
 
     @property
     def numbers(self) -> Table:

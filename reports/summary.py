@@ -111,7 +111,7 @@ def fit(results: Results) -> list[Fit]:
     are limits that faster samples hide at first; its acceleration compares both slopes on these
     depths.
     """
-    laws = {(each.case.name, each.estimator): law(each) for each in results.records}
+    laws = {(record.case.name, record.estimator): law(record) for record in results.records}
     fits = []
     for (case, estimator), theory in laws.items():
         # A base that keeps a floor has no slope to compare with.
@@ -177,12 +177,12 @@ def _depths(results: Results, blank: Fit, usable: Sequence[int]) -> list[int]:
     first, last = min(depth for depth in signs if depth > wrong[-1]), max(above, default=0)
     window = {depth for depth in leading if first <= depth <= last}
     if len(window) < FEWEST_DEPTHS:
-        few = text.count(len(window), "measured depth")
-        raise NoFit(f"window too short: {few} where a fit needs {FEWEST_DEPTHS}")
+        available = text.count(len(window), "measured depth")
+        raise NoFit(f"window too short: {available} where a fit needs {FEWEST_DEPTHS}")
     depths = [depth for depth in usable if depth in window]
     if len(depths) < FEWEST_DEPTHS:
-        few = text.count(len(depths), "depth")
-        raise NoFit(f"above rounding and the bound at only {few} of the window")
+        available = text.count(len(depths), "depth")
+        raise NoFit(f"above rounding and the bound at only {available} of the window")
     return depths[-max(FEWEST_DEPTHS, ceil(len(depths) / 2)) :]
 
 
@@ -325,20 +325,22 @@ class Summary:
 
 def summarize(results: Results) -> list[Summary]:
     """Return the numbers of every estimator on every case."""
-    fits = grouped(fit(results), lambda each: (each.case, each.estimator))
+    fits = grouped(fit(results), lambda fitted: (fitted.case, fitted.estimator))
     measured = {
-        (each.case, each.estimator): each for case in results.measured.values() for each in case
+        (source.case, source.estimator): source
+        for case in results.measured.values()
+        for source in case
     }
     rows = []
     for record in results.records:
         pair = case, estimator = record.case.name, record.estimator
         ratios = []
         for metric in TIMES:
-            one, base = (
-                results.rounds.get((metric, case, each), NO_ROUNDS) for each in (estimator, BASE)
+            rounds, base = (
+                results.rounds.get((metric, case, spec), NO_ROUNDS) for spec in (estimator, BASE)
             )
-            depth = max(one.samples.keys() & base.samples.keys(), default=nan)
-            ratios.append((one.ratio(depth, base, depth), depth))
+            depth = max(rounds.samples.keys() & base.samples.keys(), default=nan)
+            ratios.append((rounds.ratio(depth, base, depth), depth))
         rows.append(
             Summary(
                 *pair,

@@ -60,7 +60,7 @@ VIEWS = {
 
 def figures(results: Results, summary: Sequence[Summary]) -> list[Figure]:
     """Return every figure for a file that there are data for, in the order of `KINDS`."""
-    made = [*across(results, summary)]
+    drawable = [*across(results, summary)]
     for case in results.cases:
         figure = curves(results, summary, case, seeds(results, case))
         for kind, (file, x, y) in VIEWS.items():
@@ -69,9 +69,10 @@ def figures(results: Results, summary: Sequence[Summary]) -> list[Figure]:
                 if file != "error":
                     # Guides and levels are those of the axes that come first.
                     view = replace(view, guides=NO_GUIDES, levels=())
-                made += [view] * bool(len(view.rows))
-        made += windows(results, case)
-    return sorted(made, key=lambda figure: list(KINDS).index(figure.kind))
+                if len(view.rows):
+                    drawable.append(view)
+        drawable += windows(results, case)
+    return sorted(drawable, key=lambda figure: list(KINDS).index(figure.kind))
 
 
 def overview(results: Results, summary: Sequence[Summary]) -> Figure:
@@ -161,11 +162,13 @@ def curves(results: Results, summary: Sequence[Summary], case: str, scores: pd.D
     """Return the errors on a case in `scores` (see `seeds`) against depth, time and memory, with
     the slopes of theory and the bound.
     """
-    shown = [metric for metric in TITLES if metric in scores] or [*TITLES][:1]
-    rows = over_seeds(scores, shown)
+    metrics = [metric for metric in TITLES if metric in scores] or [*TITLES][:1]
+    rows = over_seeds(scores, metrics)
     bound = results.bound(case)
-    what = "estimated error of the limit" if results.badge(case) else "certified bound"
-    least = min((each.error for of in results.measured[case] for each in of.points), default=inf)
+    bound_label = "estimated error of the limit" if results.badge(case) else "certified bound"
+    least = min(
+        (point.error for source in results.measured[case] for point in source.points), default=inf
+    )
     slopes = predicted_slopes(row for row in summary if row.case == case)
     unit = "steps" if case in results.solvers else "layers"
     return Figure(
@@ -174,11 +177,11 @@ def curves(results: Results, summary: Sequence[Summary], case: str, scores: pd.D
         results.labels[case],
         rows,
         (Axis("depth", f"depth ({unit})"), TIME, MEMORY),
-        (*(Axis(metric, TITLES[metric], "log") for metric in shown), MEMORY),
+        (*(Axis(metric, TITLES[metric], "log") for metric in metrics), MEMORY),
         looks_of(results),
         case=case,
         guides=pd.DataFrame(slopes, columns=[*NO_GUIDES]),
-        levels=[(bound, f"{what} {text.number(bound)}")] * (least < NEAR * bound),
+        levels=[(bound, f"{bound_label} {text.number(bound)}")] if least < NEAR * bound else [],
     )
 
 
@@ -187,9 +190,9 @@ def windows(results: Results, case: str) -> Iterator[Figure]:
     were scored.
     """
     points = [
-        (int(depth), int(named[1]), median)
+        (int(depth), int(spec_match[1]), median)
         for name in results.estimators
-        if (named := re.fullmatch(r"truncated\(window=(\d+)\)", name))
+        if (spec_match := re.fullmatch(r"truncated\(window=(\d+)\)", name))
         for depth, median, *_ in results.curve(case, name).spread.tolist()
     ]
     if len({window for _, window, _ in points}) < 2:

@@ -18,7 +18,7 @@ from PIL import Image
 from pudle import text
 from pudle.learning.images import Pixels, gray, mosaic, psnr, signed_to_gray
 from pudle.reports.figures.record import Axis, Picture, file_name
-from pudle.reports.learning.study import Block, Column, Method, Study, charts, table, whole
+from pudle.reports.learning.study import Block, Method, MethodColumn, Study, charts, table, whole
 from pudle.reports.load import ExperimentRecord
 from pudle.reports.looks import Looks
 
@@ -105,14 +105,14 @@ decibels = partial(text.fixed, digits=2, unit=" dB")
 similarity = partial(text.fixed, digits=3)
 #: Columns of the table. A method that is not trained takes no time and no steps.
 COLUMNS = {
-    "noisy": Column("noisy_psnr", decibels),
-    "PSNR": Column("psnr", decibels, max),
-    "SSIM": Column("ssim", similarity, max),
-    "PSNR with shifts": Column("psnr_shifted", decibels, max),
-    "SSIM with shifts": Column("ssim_shifted", similarity, max),
-    "gradient error": Column("gradient_error"),
-    "training": Column("training_seconds", lambda value: text.seconds(value or math.nan)),
-    "steps": Column("steps", lambda value: whole(value or math.nan)),
+    "noisy": MethodColumn("noisy_psnr", decibels),
+    "PSNR": MethodColumn("psnr", decibels, max),
+    "SSIM": MethodColumn("ssim", similarity, max),
+    "PSNR with shifts": MethodColumn("psnr_shifted", decibels, max),
+    "SSIM with shifts": MethodColumn("ssim_shifted", similarity, max),
+    "gradient error": MethodColumn("gradient_error"),
+    "training": MethodColumn("training_seconds", lambda value: text.seconds(value or math.nan)),
+    "steps": MethodColumn("steps", lambda value: whole(value or math.nan)),
 }
 #: The images that every method was given.
 FIRST = "clean", "noisy"
@@ -270,7 +270,7 @@ class Interpretation(Study):
 
 
 def _words(record: ExperimentRecord) -> dict[str, str]:
-    """Return what is explained, by the names in `SENTENCES`."""
+    """Name the explained object with the words that `SENTENCES` leave open."""
     if record.summary.get("explains") == "image":
         return {"noun": "image", "whole": "what the layers make of the images"}
     return {"noun": "atom", "whole": "the atoms"}

@@ -12,8 +12,8 @@ from pudle.reports.figures.record import Axis
 from pudle.reports.learning.study import (
     WARM,
     Block,
-    Column,
     Method,
+    MethodColumn,
     Study,
     charts,
     table,
@@ -24,15 +24,15 @@ from pudle.reports.looks import Looks
 
 ERROR, START = "dictionary_error", "start_dictionary_error"
 COLUMNS = {
-    "error at start": Column(START),
-    "error at end": Column(ERROR, best=min),
-    "relative error": Column("relative_error", best=min),
-    "support recovered": Column(
+    "error at start": MethodColumn(START),
+    "error at end": MethodColumn(ERROR, best=min),
+    "relative error": MethodColumn("relative_error", best=min),
+    "support recovered": MethodColumn(
         "support_recovery", lambda share: text.fixed(100 * share, 0, "%"), max
     ),
-    "gradient error": Column("gradient_error"),
-    "steps": Column("steps", whole),
-    "time": Column("seconds", text.seconds),
+    "gradient error": MethodColumn("gradient_error"),
+    "steps": MethodColumn("steps", whole),
+    "time": MethodColumn("seconds", text.seconds),
 }
 #: Errors up to so many times the least are called alike.
 SAME_ERROR = 1.05
@@ -75,31 +75,34 @@ class Recovery(Study):
         """Return the methods by start and depth. Beside each stand other packages, and of the same
         start those that solve for the codes.
         """
-        places = dict.fromkeys((each.warm, each.depth) for each in methods if each.estimator)
+        places = dict.fromkeys(
+            (method.warm, method.depth) for method in methods if method.estimator
+        )
         layered = {warm for warm, depth in places if depth is not None}
-        made = {}
+        panels = {}
         for warm, depth in places:
             if depth is not None or warm not in layered:
                 name = "solved codes" if depth is None else f"{depth} layers"
-                made[f"{name}, {WARM}" if warm else name] = [
-                    each
-                    for each in methods
-                    if not each.estimator or (each.warm == warm and each.depth in (depth, None))
+                panels[f"{name}, {WARM}" if warm else name] = [
+                    method
+                    for method in methods
+                    if not method.estimator
+                    or (method.warm == warm and method.depth in (depth, None))
                 ]
-        return made or {"": methods}
+        return panels or {"": methods}
 
     def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
         """Return a table, and one chart per panel."""
         panels = self.panels(methods)
         known = {method for part in panels.values() for method in part}
-        shown = [method for method in methods if method in known]
+        panel_methods = [method for method in methods if method in known]
         axis = Axis(ERROR, "error of the dictionary", "log")
         figures = charts(
             title, panels, styles, x=self.against, y=axis, kind="Error of the dictionary"
         )
         caption = f"Recovery of the dictionary of {title}"
-        answer = self.answer(panels, shown)
-        return Block(title, answer, [(table(shown, COLUMNS), caption)], figures)
+        answer = self.answer(panels, panel_methods)
+        return Block(title, answer, [(table(panel_methods, COLUMNS), caption)], figures)
 
     def answer(self, panels: Panels, methods: Sequence[Method]) -> str:
         """Say which gradient recovers the dictionary best in each panel, and how certain that is,
@@ -128,23 +131,23 @@ def _conclusion(best: Sequence[Method]) -> str:
     """Say which of some methods recovers best, how its error falls, and that of the second; none is
     best by less than `SAME_ERROR`, within the spread over the seeds, or on one seed.
     """
-    first, *rest = best
+    first, *runners_up = best
     start, end = first.median(START), first.median(ERROR)
     numbers = f"{text.number(start)} to {text.number(end)}"
     if end >= start:
         return f"no gradient recovers anything: the error of {first.quoted} grows from {numbers}"
     fall = f"its error falls from {numbers}"
-    if not rest:
+    if not runners_up:
         return f"only {first.quoted} was trained: {fall}"
-    second = rest[0].median(ERROR)
-    fall += f", that of {rest[0].quoted} to {text.number(second)}"
+    second = runners_up[0].median(ERROR)
+    fall += f", that of {runners_up[0].quoted} to {text.number(second)}"
     if second <= SAME_ERROR * end:
         return f"{first.quoted} recovers no better than the next: {fall}"
     if end > 0:
         fall += f", {text.number(second / end)} times as much"
-    if min(len(first.good), len(rest[0].good)) == 1:
+    if min(len(first.good), len(runners_up[0].good)) == 1:
         return f"{first.quoted} ends nearest: {fall}; on one seed, so that the order may be chance"
-    if rest[0].spread(ERROR).low <= first.spread(ERROR).high:
+    if runners_up[0].spread(ERROR).low <= first.spread(ERROR).high:
         return (
             f"{first.quoted} ends nearest: {fall}; their seeds overlap, so that the order may be"
             " chance"
@@ -181,7 +184,9 @@ class Optimizers(Recovery):
         for method in ranked(methods):
             options = method.runs[0].options
             name, arguments = parsed(str(options.get("optimizer")))
-            others = (f"{key}={arguments[key]}" for key in arguments.keys() - {"learning_rate"})
-            optimizer = ", ".join([name, *sorted(others)])
+            other_arguments = (
+                f"{key}={arguments[key]}" for key in arguments.keys() - {"learning_rate"}
+            )
+            optimizer = ", ".join([name, *sorted(other_arguments)])
             chosen[optimizer].setdefault(f"{method.estimator} {options.get('loss')}", method)
         return {name: [*part.values()] for name, part in chosen.items()}

@@ -66,8 +66,8 @@ class Section(NamedTuple):
 
 def sections(results: Results) -> list[Section]:
     """Return the sections on the experiments of a result, without those that are empty."""
-    others = (item.method for item in results.experiments if not item.estimator)
-    styles = {**looks(dict.fromkeys(others), {}), **looks_of(results)}
+    packages = (record.method for record in results.experiments if not record.estimator)
+    styles = {**looks(dict.fromkeys(packages), {}), **looks_of(results)}
     return [
         Section(study, [study.block(title, methods, styles) for title, methods in groups.items()])
         for study in STUDIES
@@ -88,7 +88,7 @@ def bought(results: Results) -> list[Figure]:
     figures = []
     for study in STUDIES:
         for title, methods in study.groups(results).items() if study.time else ():
-            scores = {each: _errors(results, each) for each in methods if each.good}
+            scores = {method: _errors(results, method) for method in methods if method.good}
             rows = pd.DataFrame(
                 {
                     "method": method.label,
@@ -156,26 +156,28 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
     return errors
 
 
-def outcome(item: ExperimentRecord, first: ExperimentRecord) -> dict[str, str]:
-    """Return what an experiment led to: the number that its study compares, and the time; the
+def outcome(record: ExperimentRecord, first: ExperimentRecord) -> dict[str, str]:
+    """Show the outcome of an experiment: the number that its study compares, and the time; the
     status says where options or images differ from those of another run, so that it cannot be
     compared.
     """
-    study = BY_KIND.get(item.kind, OTHERS)
+    study = BY_KIND.get(record.kind, OTHERS)
     return {
         "measure": study.outcome.title,
-        "value": study.show(item.number(study.outcome.column)),
-        "time": text.seconds(item.number(study.time)),
-        "status": "; ".join(filter(None, [item.status, _differing(first, item)])),
+        "value": study.show(record.number(study.outcome.column)),
+        "time": text.seconds(record.number(study.time)),
+        "status": "; ".join(filter(None, [record.status, _differing(first, record)])),
     }
 
 
-def _differing(one: ExperimentRecord, two: ExperimentRecord) -> str:
+def _differing(first: ExperimentRecord, second: ExperimentRecord) -> str:
     """Return why two experiments of the same name cannot be compared, or an empty text."""
     # An option that one side's version does not have yet is no difference.
-    shared = one.options.keys() & two.options.keys()
-    if one.kind != two.kind or any(one.options[key] != two.options[key] for key in shared):
+    shared = first.options.keys() & second.options.keys()
+    if first.kind != second.kind or any(
+        first.options[key] != second.options[key] for key in shared
+    ):
         return "other options"
     images = ("test_images", "images")
-    other = any(one.summary.get(key) != two.summary.get(key) for key in images)
-    return "other images" if other else ""
+    differ = any(first.summary.get(key) != second.summary.get(key) for key in images)
+    return "other images" if differ else ""

@@ -76,10 +76,10 @@ class Method:
     @property
     def quoted(self) -> str:
         """The label as a sentence has it: the estimator as code, and the rest in parentheses."""
-        rest = self.label.removeprefix(self.estimator)
-        if not self.estimator or rest == self.label:
+        options = self.label.removeprefix(self.estimator)
+        if not self.estimator or options == self.label:
             return self.label
-        return f"`{self.estimator}`" + (f" ({rest.removeprefix(', ')})" if rest else "")
+        return f"`{self.estimator}`" + (f" ({options.removeprefix(', ')})" if options else "")
 
     def spread(self, name: str) -> Spread:
         """Return the median, least and greatest value over the seeds of a number of the summary,
@@ -102,7 +102,7 @@ class Method:
         histories = [run.history(*places).dropna(subset=[name]) for run in self.good]
         steps = pd.concat(histories).groupby("step")
         ends = {f"{name}_low": (name, "min"), f"{name}_high": (name, "max")}
-        merged = steps.agg(**{each: (each, "median") for each in places[1:]}, **ends)
+        merged = steps.agg(**{column: (column, "median") for column in places[1:]}, **ends)
         return merged[steps.size() == len(histories)].reset_index()
 
 
@@ -115,23 +115,24 @@ def _methods(records: list[ExperimentRecord]) -> list[Method]:
         part for part in PARTS if len({str(options.get(part)) for options in trainings}) > 1
     ]
     runs = grouped(
-        records, lambda each: repr((each.method, sorted((each.options | {"seed": None}).items())))
+        records,
+        lambda record: repr((record.method, sorted((record.options | {"seed": None}).items()))),
     )
-    made = []
-    for first, *others in runs.values():
-        label, depth = first.method, None
-        if first.kind == "learning":
-            parts = (PARTS[part].format(first.options.get(part)) for part in differing)
-            solver = names.entries("algorithms").get(parsed(str(first.options["algorithm"]))[0])
-            label = ", ".join([first.estimator, *parts])
-            depth = first.depth if getattr(solver, "differentiable", True) else None
-        made.append(Method(label, first.estimator, depth, [first, *others]))
-    counts = Counter((method.label, method.depth, method.warm) for method in made)
+    methods = []
+    for first_run, *later_runs in runs.values():
+        label, depth = first_run.method, None
+        if first_run.kind == "learning":
+            parts = (PARTS[part].format(first_run.options.get(part)) for part in differing)
+            solver = names.entries("algorithms").get(parsed(str(first_run.options["algorithm"]))[0])
+            label = ", ".join([first_run.estimator, *parts])
+            depth = first_run.depth if getattr(solver, "differentiable", True) else None
+        methods.append(Method(label, first_run.estimator, depth, [first_run, *later_runs]))
+    counts = Counter((method.label, method.depth, method.warm) for method in methods)
     labeled = (
         replace(method, label=f"{method.label}, {method.runs[0].name}")
         if counts[method.label, method.depth, method.warm] > 1
         else method
-        for method in made
+        for method in methods
     )
     return sorted(labeled, key=lambda method: (method.depth is None, method.depth))
 
@@ -191,11 +192,13 @@ class Study(ABC):
 
     @abstractmethod
     def title(self, record: ExperimentRecord) -> str:
-        """Return what names the data of an experiment: those with one title are compared."""
+        """Return the title of an experiment, which names its data: those with one title are
+        compared.
+        """
 
     @abstractmethod
     def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
-        """Return what a page says of the methods on the same data."""
+        """Build the block of a page on the methods that share their data."""
 
     def groups(self, results: Results) -> dict[str, list[Method]]:
         """Return the methods of the study by their titles."""
@@ -212,7 +215,7 @@ def whole(value: float) -> str:
     return f"{math.ceil(value - 1e-9)}" if math.isfinite(value) else text.DASH
 
 
-class Column(NamedTuple):
+class MethodColumn(NamedTuple):
     """A column of a table of methods: a number of the summary, the function that formats it, and
     that which chooses the best, if one is.
     """
@@ -222,34 +225,34 @@ class Column(NamedTuple):
     best: Callable[[Iterable[float]], float] | None = None
 
 
-def table(methods: Sequence[Method], columns: Mapping[str, Column]) -> Table:
+def table(methods: Sequence[Method], columns: Mapping[str, MethodColumn]) -> Table:
     """Return one row per method, without empty columns: its label and layers, where its codes start
     if some start from the last ones, medians and ranges over the seeds, its status and the number
     of seeds where one has several.
     """
     layers = [text.DASH if method.depth is None else f"{method.depth}" for method in methods]
-    shown: dict[str, list[str]] = {
+    columns_shown: dict[str, list[str]] = {
         "method": [Cell(method.label, method.estimator) for method in methods],
         "layers": layers,
     }
     if any(method.warm for method in methods):
-        shown["codes start at"] = [
+        columns_shown["codes start at"] = [
             ("zero", "last codes")[method.warm] if method.estimator else text.DASH
             for method in methods
         ]
     for heading, (name, show, choose) in columns.items():
         spreads = [method.spread(name) for method in methods]
-        known = [each.value for each in spreads if not math.isnan(each.value)]
+        known = [seed_spread.value for seed_spread in spreads if not math.isnan(seed_spread.value)]
         best = choose(known) if choose and known else math.nan
         # What is printed alike is marked alike.
-        shown[heading] = [
-            Cell(each.shown(show), best=show(each.value) == show(best) != text.DASH)
-            for each in spreads
+        columns_shown[heading] = [
+            Cell(seed_spread.shown(show), best=show(seed_spread.value) == show(best) != text.DASH)
+            for seed_spread in spreads
         ]
-    shown["status"] = [method.status for method in methods]
+    columns_shown["status"] = [method.status for method in methods]
     if any(len(method.runs) > 1 for method in methods):
-        shown["seeds"] = [f"{len(method.runs)}" for method in methods]
-    return Table({name: cells for name, cells in shown.items() if {*cells} != {text.DASH}})
+        columns_shown["seeds"] = [f"{len(method.runs)}" for method in methods]
+    return Table({name: cells for name, cells in columns_shown.items() if {*cells} != {text.DASH}})
 
 
 def charts(
@@ -268,9 +271,9 @@ def charts(
     """
     # Of each estimator or other package, its methods in the order of their appearance.
     numbers: dict[str, list[str]] = defaultdict(list)
-    made = []
+    figures = []
     curves = {kind: y, GRADIENT.title.capitalize(): GRADIENT}
-    for (named, axis), (panel, methods) in itertools.product(curves.items(), panels.items()):
+    for (heading, axis), (panel, methods) in itertools.product(curves.items(), panels.items()):
         looks: dict[str, Look] = {}
         parts = []
         for method in methods:
@@ -288,16 +291,18 @@ def charts(
         rows = pd.concat(parts).astype({"step": int})
         ends = rows.groupby("method")["seconds"].max()
         wide = ends.max() / WIDE > ends.min()
-        made.append(
+        figures.append(
             Figure(
-                f"{named.lower()}-{{x}}-{title}-{panel}",
-                named,
+                f"{heading.lower()}-{{x}}-{title}-{panel}",
+                heading,
                 ", ".join(filter(None, (title, panel))),
                 rows,
                 [
-                    Axis(each, LABELS[each], "log" if wide and each == "seconds" else "linear")
-                    for each in x
-                    if rows[each].notna().all()
+                    Axis(
+                        column, LABELS[column], "log" if wide and column == "seconds" else "linear"
+                    )
+                    for column in x
+                    if rows[column].notna().all()
                 ],
                 [axis],
                 looks,
@@ -305,7 +310,7 @@ def charts(
                 tips={"step": "step"},
             )
         )
-    return made
+    return figures
 
 
 def _drawn(method: Method, y: Axis) -> pd.DataFrame:

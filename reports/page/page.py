@@ -34,7 +34,7 @@ def html(reports: Reports) -> str:
     blocks = [block for section in first.experiments for block in section.blocks]
     every = [figure.looks for block in blocks for figure in block.charts]
     every += map(looks_of, results)
-    looks = {name: look.data for each in every for name, look in each.items()}
+    looks = {name: look.data for looks_by_name in every for name, look in looks_by_name.items()}
     meanings = dict.fromkeys(meaning for report in reports.values() for meaning in report.meanings)
     # Specs with other options mean the same.
     by_name = {meaning.name: meaning.sentence for meaning in meanings}
@@ -44,31 +44,31 @@ def html(reports: Reports) -> str:
         if parsed(name)[0] in by_name
     }
     # In a function of its own: the library's script declares names on the page's level.
-    own = "\n".join(_template(name) for name in ("charts.js", "page.js"))
-    scripts = [script(), f'(() => {{\n"use strict";\n{own}}})();']
+    page_scripts = "\n".join(_template(name) for name in ("charts.js", "page.js"))
+    scripts = [script(), f'(() => {{\n"use strict";\n{page_scripts}}})();']
     specs = json.loads(_template("vega.json"))
     answers, picture = dict(data["answers"]), b""
     if first.results.cases:
         answers["rows"] = data["runs"][0]["answers"][""][f"{data['error']},,"]
         ((_, picture),) = cases.overview(first.results, first.summary).files(["svg"])
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pudle.reports.page"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.filters |= {"code": _code, "breakable": _breakable, "zip": zip}
-    made.filters |= {"pending": pending_sentence, "where_timed": where_timed}
-    return made.get_template("page.html.j2").render(
+    environment.filters |= {"code": _code, "breakable": _breakable, "zip": zip}
+    environment.filters |= {"pending": pending_sentence, "where_timed": where_timed}
+    return environment.get_template("page.html.j2").render(
         style=Markup(_template("style.css")),
         # The browser runs scripts of these very texts and no others, whoever puts them into the
         # page.
-        digests=[_base64(hashlib.sha256(each.encode()).digest()) for each in scripts],
-        scripts=[Markup(each) for each in scripts],
+        digests=[_base64(hashlib.sha256(source.encode()).digest()) for source in scripts],
+        scripts=[Markup(source) for source in scripts],
         starred=text.STARRED,
         first=first,
         reports=[*reports.items()],
         looks=looks,
-        names=[*dict.fromkeys(name for each in results for name in looks_of(each))],
+        names=[*dict.fromkeys(name for run in results for name in looks_of(run))],
         about=ABOUT,
         meanings=meanings,
         runs_reading=RUNS_READING,

@@ -156,10 +156,16 @@ class Rounds:
         return low, high
 
     @lru_cache(maxsize=4096)  # noqa: B019
-    def ratio(self, depth: float, other: Rounds, other_depth: float) -> paired.Ratio:
-        """Return the time at a depth over that of another estimator at its own depth."""
-        pairs = zip(self.samples.get(depth, ()), other.samples.get(other_depth, ()), strict=False)
-        known = [*pairs] if self.turns == other.turns else []
+    def ratio(self, depth: float, denominator: Rounds, denominator_depth: float) -> paired.Ratio:
+        """Return the time at a depth over that of another estimator, the denominator, at its own
+        depth.
+        """
+        pairs = zip(
+            self.samples.get(depth, ()),
+            denominator.samples.get(denominator_depth, ()),
+            strict=False,
+        )
+        known = [*pairs] if self.turns == denominator.turns else []
         return paired.compare(*np.reshape(known, (-1, 2)).T)
 
 
@@ -461,11 +467,11 @@ def _fastest(points: Sequence[Point]) -> list[Point]:
     it, the faster ones first. A time that is estimated, or was not measured in rounds, is taken at
     its word.
     """
-    first, *rest = sorted(
+    first, *slower = sorted(
         points, key=lambda point: (_price(point.seconds), point.depth, point.error)
     )
     fastest, rounds = [first], first.source.rounds
-    for point in rest:
+    for point in slower:
         ratio = rounds.ratio(first.depth, point.source.rounds, point.depth)
         faster = ratio.value < 1 and ratio.p_value <= rounds.significance
         tested = first.depth in rounds.samples and point.depth in point.source.rounds.samples

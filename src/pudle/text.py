@@ -28,9 +28,9 @@ def all_printable(content: Any) -> Any:
     return printable(content) if isinstance(content, str) else content
 
 
-def count(number: int, thing: str, things: str = "") -> str:
+def count(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: ``1 case``, ``2 cases``."""
-    return f"{number} {thing if number == 1 else things or thing + 's'}"
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 class Cell(str):
@@ -59,7 +59,7 @@ class Cell(str):
         case: str = "",
     ) -> Self:
         """Make a cell; what is not given is taken over from `value`, where that is a cell."""
-        added = "".join((" " if each.startswith("(") else ", ") + each for each in details)
+        added = "".join((" " if detail.startswith("(") else ", ") + detail for detail in details)
         cell = super().__new__(cls, f"{value}{added}")
         cell.head = getattr(value, "head", str(value))
         cell.details = (*getattr(value, "details", ()), *details)
@@ -75,8 +75,8 @@ def number(value: float, digits: int = 2) -> Cell:
     if value is None or not isfinite(value):
         return Cell(DASH)
     if value == 0 or 0.01 <= abs(value) < 1e4:
-        shown = f"{value:.{digits}g}"
-        return Cell(f"{float(shown):.0f}" if "e" in shown else shown, key=value)
+        rounded = f"{value:.{digits}g}"
+        return Cell(f"{float(rounded):.0f}" if "e" in rounded else rounded, key=value)
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     return Cell(f"{mantissa}e{int(exponent)}", key=value)
 
@@ -90,13 +90,13 @@ def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:
 
 def percent(share: float) -> Cell:
     """Return a share in percent with a few significant digits."""
-    shown = number(100 * float(share))
-    return shown if shown == DASH else Cell(f"{shown}%", key=shown.key)
+    percentage = number(100 * float(share))
+    return percentage if percentage == DASH else Cell(f"{percentage}%", key=percentage.key)
 
 
-def starred(shown: Cell, estimated: bool) -> Cell:
+def starred(cell: Cell, estimated: bool) -> Cell:
     """Mark a value that is estimated from others."""
-    return Cell(f"{shown}*", key=shown.key) if estimated and shown != DASH else shown
+    return Cell(f"{cell}*", key=cell.key) if estimated and cell != DASH else cell
 
 
 def seconds(value: float) -> Cell:
@@ -139,16 +139,16 @@ def between(
     low: float,
     high: float,
     show: Callable[[float], str] = number,
-    shown: str | None = None,
+    middle_text: str | None = None,
 ) -> Cell:
-    """Return a middle value, as it is `shown`, with its interval, left out where unknown or where
+    """Return a middle value, as `middle_text`, with its interval, left out where unknown or where
     both ends look like it.
     """
     if isnan(middle):
         return Cell(DASH)
     value, least, greatest = show(middle), show(low), show(high)
     details = () if isnan(low) or least == greatest == value else (f"({least} to {greatest})",)
-    return Cell(value if shown is None else shown, key=middle, details=details)
+    return Cell(value if middle_text is None else middle_text, key=middle, details=details)
 
 
 def listing(words: Sequence[str]) -> str:
