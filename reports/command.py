@@ -18,7 +18,7 @@ DEFAULT = ("html", "markdown", "csv")
 
 def _formats(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[str]:
     """Split names joined by commas, and refuse unknown ones."""
-    choice, names = click.Choice(FORMATS), ",".join(values).split(",") * bool(values)
+    choice, names = click.Choice(FORMATS), ",".join(values).split(",") if values else []
     return [choice.convert(name.strip(), option, context) for name in names]
 
 

@@ -162,10 +162,10 @@ def latex_range(spread: Spread) -> str:
     power = re.compile(r"\\cdot10\^.*")
     shared = power.search(high)
     if shared and low.endswith(shared[0]):
-        shown = rf"[{power.sub('', low)},\ {power.sub('', high)}]{shared[0]}"
+        interval = rf"[{power.sub('', low)},\ {power.sub('', high)}]{shared[0]}"
     else:
-        shown = rf"[{low},\ {high}]"
-    return rf"{{\scriptsize${shown}$}}"
+        interval = rf"[{low},\ {high}]"
+    return rf"{{\scriptsize${interval}$}}"
 
 
 def error_tables(report: Report, depths: Sequence[int]) -> list[ErrorTable]:

@@ -52,13 +52,13 @@ def meanings(results: Results) -> list[Meaning]:
 def _from_classes(kind: str, specs: Iterable[str]) -> Iterator[Meaning]:
     """Explain what specs name by the first sentence of their classes; a file is not opened."""
     for name in dict.fromkeys(parsed(spec)[0] for spec in specs if spec):
-        named = entries_named(f"{kind}s", name).get(name)
-        if sentence := first_sentence(named):
+        documented = entries_named(f"{kind}s", name).get(name)
+        if sentence := first_sentence(documented):
             yield Meaning(kind, name, sentence)
 
 
-def first_sentence(named: object) -> str:
+def first_sentence(documented: object) -> str:
     """Return the first paragraph of a docstring on one line, its markup as code."""
-    text = inspect.getdoc(named) if isinstance(named, type) else ""
+    text = inspect.getdoc(documented) if isinstance(documented, type) else ""
     paragraph = " ".join((text or "").split("\n\n")[0].split())
     return FORMULA.sub(r"`\1`", paragraph).replace("``", "`")

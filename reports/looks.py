@@ -85,8 +85,8 @@ def looks(
             for name, kind in names.list_estimators().items()
             if not names.is_plugin(kind)
         }
-    taken = set()
-    made = {}
+    used_places = set()
+    look_of_spec = {}
     for spec in sorted(
         claims.keys() | builtins,
         key=lambda spec: (spec not in builtins, parsed(spec)[0] not in builtins, spec),
@@ -94,11 +94,11 @@ def looks(
         claim = builtins.get(spec, claims.get(spec))
         first = int(hashlib.sha256(spec.encode()).hexdigest(), 16)
         places = [(first + step) % len(CODES) for step in range(len(CODES))]
-        place = next((place for place in places if (claim, place) not in taken), places[0])
-        taken.add((claim, place))
+        place = next((place for place in places if (claim, place) not in used_places), places[0])
+        used_places.add((claim, place))
         hue, dashes = FAMILIES.get(claims.get(spec) or "", UNKNOWN)
-        made[spec] = Look(_shade(hue, SHADES[place % len(SHADES)]), CODES[place], dashes)
-    return {spec: made[spec] for spec in claims}
+        look_of_spec[spec] = Look(_shade(hue, SHADES[place % len(SHADES)]), CODES[place], dashes)
+    return {spec: look_of_spec[spec] for spec in claims}
 
 
 @lru_cache(maxsize=16)

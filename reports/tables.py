@@ -433,7 +433,7 @@ def scope(results: Results) -> str:
 
 
 def notes(results: Results, rows: Iterable[Summary]) -> Iterator[str]:
-    """Yield what a reader has to know about the numbers: which plug-ins are no answer, because they
+    """Yield the notes that a reader needs with the numbers: which plug-ins are no answer, as they
     failed their check, and which gain nothing from kernels; and about the cases.
     """
     yield from results.notes

@@ -548,7 +548,7 @@ def _notes(
     unequal: list[str],
     timed: bool,
 ) -> Iterator[str]:
-    """Yield what a reader has to know about the numbers."""
+    """Yield the notes that a reader needs with the numbers."""
     if together and together.partial:
         yield (
             f"Partial: the time limit left out times, and {count(left_out, 'other cell')}: what is"

@@ -22,7 +22,7 @@ def folder_of(name: str, profile: str) -> Path | None:
     it is neither.
     """
     path = Path(name)
-    return next((each for each in (path, path / profile) if lies_at(each / "run.json")), None)
+    return next((folder for folder in (path, path / profile) if lies_at(folder / "run.json")), None)
 
 
 def commit_named(name: str) -> str:

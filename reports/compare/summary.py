@@ -86,9 +86,9 @@ def verdict(comparison: Comparison) -> str:
     """Return the result of the comparison in one sentence."""
     cells, counts = len(comparison.rows), Counter(row.verdict for row in comparison.rows)
     failed = counts["regression"]
-    others = ", ".join(f"{counts[name]} {name}" for name in TITLES if counts[name])
+    other_counts = ", ".join(f"{counts[name]} {name}" for name in TITLES if counts[name])
     start = f"{failed} of {cells} cells regressed" if failed else f"no regression in {cells} cells"
-    return f"{start} ({others})" if others else start
+    return f"{start} ({other_counts})" if other_counts else start
 
 
 def plain(comparison: Comparison) -> str:
@@ -134,9 +134,9 @@ def markdown(comparison: Comparison, base: str, head: str, profile: str) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> markup.Markdown:
-    shown = markup.Table.of(rows[:MOST_LINES])
+    first_lines = markup.Table.of(rows[:MOST_LINES])
     more = len(rows) - MOST_LINES
     return markup.Markdown(
-        markup.markdown_table(shown, ("estimator", "case"))
+        markup.markdown_table(first_lines, ("estimator", "case"))
         + (f"\n\n... and {more} more lines." if more > 0 else "")
     )

@@ -48,26 +48,30 @@ def draw(*figures: Figure) -> Canvas:
     with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(SIZE[0] * len(figures), SIZE[1]), layout="constrained")
         panels = canvas.subplots(1, len(figures), sharey=True, squeeze=False)[0]
-        named: dict[str, Artist] = {}
+        handles_by_label: dict[str, Artist] = {}
         for at, figure in zip(panels, figures, strict=True):
             _panel(at, figure)
             if len(figures) > 1:
                 at.set_title(figure.title, loc="left", parse_math=False)
                 at.label_outer()
             handles, names = at.get_legend_handles_labels()
-            named |= dict(zip(names, handles, strict=True))
+            handles_by_label |= dict(zip(names, handles, strict=True))
             if at.get_legend():
                 at.get_legend().remove()
-        if named:
+        if handles_by_label:
             # Above the panels, where it hides no curve; the figure grows by its further lines.
             columns = 2 * len(figures)
             legend = canvas.legend(
-                named.values(), named, loc="outside upper left", ncols=columns, handlelength=3.6
+                handles_by_label.values(),
+                handles_by_label,
+                loc="outside upper left",
+                ncols=columns,
+                handlelength=3.6,
             )
             for name in legend.get_texts():
                 # It is shown as it is: it may hold dollar signs.
                 name.set_parse_math(False)
-            canvas.set_figheight(SIZE[1] + 0.24 * ((len(named) - 1) // columns))
+            canvas.set_figheight(SIZE[1] + 0.24 * ((len(handles_by_label) - 1) // columns))
     return canvas
 
 

@@ -193,18 +193,20 @@ def image_gallery(title: str, methods: Sequence[Method]) -> Gallery | None:
     """Return an image before and after denoising by the first seed of each method, if there is
     one.
     """
-    shown = [(method, method.runs[0].shown) for method in methods]
-    shown = [(method, images) for method, images in shown if {*FIRST, "denoised"} <= images.keys()]
-    if not shown:
+    arrays = [(method, method.runs[0].shown) for method in methods]
+    denoised = [
+        (method, images) for method, images in arrays if {*FIRST, "denoised"} <= images.keys()
+    ]
+    if not denoised:
         return None
-    clean, noisy = (shown[0][1][name] for name in FIRST)
+    clean, noisy = (denoised[0][1][name] for name in FIRST)
     start = decibels(psnr(clean, noisy, clip=False))
     tiles = [
         Tile(gray(clean), ["clean"], "Part of an image without noise."),
         Tile(gray(noisy), ["noisy", start], f"With noise: {start}."),
     ]
     rows = []
-    for method, images in shown:
+    for method, images in denoised:
         # The better one, with shifts where both are as good.
         image = images.get("denoised_shifted", images["denoised"])
         quality = psnr(clean, image, clip=False)
@@ -288,14 +290,14 @@ def _gallery(title: str, record: ExperimentRecord) -> Gallery:
 
 
 def _rows(record: ExperimentRecord, noun: str) -> Iterator[list[Tile]]:
-    shown = (record.shown[name] for name in ("atoms", "samples", "weights"))
-    for number, (atom, samples, weights) in enumerate(zip(*shown, strict=True), start=1):
+    arrays = (record.shown[name] for name in ("atoms", "samples", "weights"))
+    for number, (atom, samples, weights) in enumerate(zip(*arrays, strict=True), start=1):
         alt = f"The learned atom {number}." if noun == "atom" else f"The image {number}."
         row = [
             Tile(signed_to_gray(atom), [f"{noun} {number}"], alt, record.estimator, enlarged=True)
         ]
         for sample, value in zip(samples, weights.tolist(), strict=True):
-            weight = f"{MINUS * (value < 0)}{text.number(abs(value))}"
+            weight = f"{MINUS if value < 0 else ''}{text.number(abs(value))}"
             # Samples that are not gray values in [0, 1] are drawn like atoms.
             draw = (
                 gray

@@ -377,6 +377,12 @@ def overview(results: Results) -> Iterator[Figure]:
                 "layers": float(point.depth) if reached else "not reached",
             }
         )
+    note = (
+        "Each estimator runs as many layers as it needs itself. Where a cell is blank, nothing"
+        " was measured: estimators that differentiate layers need an algorithm that has some."
+    )
+    if any(map(results.badge, results.cases)):
+        note += " Cases that are scored against a limit are left out."
     yield Figure(
         "time-to-error",
         "",
@@ -387,9 +393,6 @@ def overview(results: Results) -> Iterator[Figure]:
         mark="cell",
         color=Axis("ratio", "times the fastest"),
         about="Of every estimator on each case.",
-        note="Each estimator runs as many layers as it needs itself. Where a cell is blank, nothing"
-        " was measured: estimators that differentiate layers need an algorithm that has some."
-        + " Cases that are scored against a limit are left out."
-        * any(map(results.badge, results.cases)),
+        note=note,
         tips={"layers": "layers", "seconds": "time", "memory": "memory"},
     )
