@@ -104,7 +104,7 @@ def looks(
 @lru_cache(maxsize=16)
 def looks_of(results: Results) -> dict[str, Look]:
     """Return the look of every estimator in some results."""
-    trained = (item.estimator for item in results.experiments if item.estimator)
+    trained = (record.estimator for record in results.experiments if record.estimator)
     # Where no record says what it computes, a registered class of that name may. Nothing is made of
     # a spec: it could name a stranger's file.
     registered = names.list_estimators()

@@ -413,11 +413,12 @@ class Runs:
     def experiments(self) -> Table:
         """What the experiments of every run led to, and where those of the first run are others."""
         (_, first), *_ = self.reports.items()
-        known = {item.name: item for item in first.results.experiments}
+        known = {record.name: record for record in first.results.experiments}
         rows = [
-            {"experiment": item.name, "run": name} | outcome(item, known.get(item.name, item))
+            {"experiment": record.name, "run": name}
+            | outcome(record, known.get(record.name, record))
             for name, report in self.reports.items()
-            for item in report.results.experiments
+            for record in report.results.experiments
         ]
         return _beside(rows, "experiment")
 

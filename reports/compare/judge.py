@@ -557,7 +557,7 @@ def _notes(
     for name, side in sides.items():
         lacking = together.lacking.get(name, {}) if together else {}
         yield from (f"Left out on {name}: {reason}" for reason in dict.fromkeys(lacking.values()))
-        if any(item.dirty for item in side.provenances):
+        if any(provenance.dirty for provenance in side.provenances):
             yield f"{name} was measured with uncommitted changes: its numbers belong to no commit."
         yield from (f"{name}: {note}" for note in side.notes if not together)
     if elsewhere:

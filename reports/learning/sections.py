@@ -37,14 +37,14 @@ class Others(Study):
         """Return a table of the summaries."""
         rows = [
             {
-                "experiment": item.name,
-                "study": item.study,
-                "kind": item.kind,
-                "status": item.status,
-                "summary": "; ".join(f"{key}: {value}" for key, value in item.summary.items()),
+                "experiment": run.name,
+                "study": run.study,
+                "kind": run.kind,
+                "status": run.status,
+                "summary": "; ".join(f"{key}: {value}" for key, value in run.summary.items()),
             }
             for method in methods
-            for item in method.runs
+            for run in method.runs
         ]
         return Block("", tables=[(Table.of(rows), "Summaries of other experiments")])
 

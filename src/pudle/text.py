@@ -22,7 +22,7 @@ def printable(text: str) -> str:
 def all_printable(content: Any) -> Any:
     """Return plain data with all their texts `printable`."""
     if isinstance(content, dict):
-        return {all_printable(name): all_printable(item) for name, item in content.items()}
+        return {all_printable(name): all_printable(part) for name, part in content.items()}
     if isinstance(content, list):
         return [*map(all_printable, content)]
     return printable(content) if isinstance(content, str) else content
