@@ -1,12 +1,10 @@
 """The figures about cases: one of the curves of each, and what was stored beside them."""
 
-import itertools
 import re
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from math import inf, isnan, nan
+from math import inf, nan
 
 import numpy as np
 import pandas as pd
@@ -62,7 +60,7 @@ def figures(results: Results, summary: Sequence[Summary]) -> list[Figure]:
     """Return every figure for a file that there are data for, in the order of `KINDS`."""
     drawable = [*across(results, summary)]
     for case in results.cases:
-        figure = curves(results, summary, case, seeds(results, case))
+        figure = curves(results, summary, case, results.metrics)
         for kind, (file, x, y) in VIEWS.items():
             if y in figure.rows:
                 view = figure.view(x, y, kind=kind, name=file_name(file, case))
@@ -81,9 +79,7 @@ def overview(results: Results, summary: Sequence[Summary]) -> Figure:
     """
     first, *_ = results.cases.values()
     panels = [
-        curves(results, summary, name, seeds(results, name)).view(
-            "depth", title=f"{case.loss} loss"
-        )
+        curves(results, summary, name, results.metrics).view("depth", title=f"{case.loss} loss")
         for name, case in results.cases.items()
         if (case.dataset, case.algorithm) == (first.dataset, first.algorithm)
     ]
@@ -130,40 +126,38 @@ def seeds(results: Results, case: str) -> pd.DataFrame:
     return pd.DataFrame(columns | numbers)
 
 
-def over_seeds(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return the median, the least and the greatest error over the seeds in `scores` (see `seeds`),
-    a row per estimator and depth, with the costs at that depth.
+def over_seeds(results: Results, case: str, metrics: Sequence[str]) -> pd.DataFrame:
+    """Return the median, the least and the greatest error over the seeds on a case, a row per
+    estimator and depth, with the costs at that depth.
     """
     ends = [f"{metric}_{end}" for end in ("low", "high") for metric in metrics]
     names = ("estimator", "depth", *metrics, *ends, "ms", "mib")
     columns: dict[str, list[object]] = {name: [] for name in names}
-    lists = {name: scores[name].tolist() for name in ("estimator", "depth", "ms", "mib")}
-    errors = {metric: scores[metric].tolist() for metric in metrics if metric in scores}
-
-    def group_of(place: int) -> tuple[object, object]:
-        return lists["estimator"][place], lists["depth"][place]
-
-    for (estimator, depth), places in itertools.groupby(range(len(scores)), group_of):
-        of_seeds = list(places)
-        columns["estimator"].append(estimator)
-        columns["depth"].append(depth)
+    for measured in sorted(results.measured[case], key=lambda measured: measured.estimator):
+        spreads = {}
         for metric in metrics:
-            known = [errors[metric][place] for place in of_seeds] if metric in errors else []
-            known = [error for error in known if not isnan(error)]
-            columns[metric].append(statistics.median(known) if known else nan)
-            columns[f"{metric}_low"].append(min(known, default=nan))
-            columns[f"{metric}_high"].append(max(known, default=nan))
-        for name in ("ms", "mib"):
-            columns[name].append(lists[name][of_seeds[0]])
+            rows = results.curve(case, measured.estimator, metric).spread.tolist()
+            spreads[metric] = {int(depth): ends for depth, *ends in rows}
+        for depth in sorted({depth for spread in spreads.values() for depth in spread}):
+            columns["estimator"].append(measured.estimator)
+            columns["depth"].append(depth)
+            for metric, spread in spreads.items():
+                median, low, high = spread.get(depth, (nan, nan, nan))
+                columns[metric].append(median)
+                columns[f"{metric}_low"].append(low)
+                columns[f"{metric}_high"].append(high)
+            columns["ms"].append(1e3 * measured.seconds.inside(depth))
+            columns["mib"].append(measured.memory.inside(depth) / 2**20)
     return pd.DataFrame(columns)
 
 
-def curves(results: Results, summary: Sequence[Summary], case: str, scores: pd.DataFrame) -> Figure:
-    """Return the errors on a case in `scores` (see `seeds`) against depth, time and memory, with
-    the slopes of theory and the bound.
+def curves(
+    results: Results, summary: Sequence[Summary], case: str, metrics: Sequence[str]
+) -> Figure:
+    """Return the errors on a case by some metrics against depth, time and memory, with the slopes
+    of theory and the bound.
     """
-    metrics = [metric for metric in TITLES if metric in scores] or [*TITLES][:1]
-    rows = over_seeds(scores, metrics)
+    rows = over_seeds(results, case, metrics)
     bound = results.bound(case)
     bound_label = "estimated error of the limit" if results.badge(case) else "certified bound"
     least = min(

@@ -187,11 +187,10 @@ def _case(
     seeds.
     """
     results, case = report.results, report.results.cases[case_tables.name]
-    seeds = cases.seeds(results, case_tables.name)
-    scores = seeds[["estimator", "depth", "relative_error", "ms", "mib"]] if condensed else seeds
-    figure = chart(cases.curves(results, report.summary, case_tables.name, scores), "#panels")
+    metrics = ["relative_error"] if condensed else results.metrics
+    figure = chart(cases.curves(results, report.summary, case_tables.name, metrics), "#panels")
     if not condensed:
-        figure["seeds"] = seeds
+        figure["seeds"] = cases.seeds(results, case_tables.name)
     reasons = {"reason": [row.reason for row in case_tables.rows]}
     return {
         "name": case_tables.name,

@@ -472,9 +472,7 @@ def split(problem: Problem, size: int) -> Iterator[Problem]:
             type(problem).__name__,
             "name the fields with one row per sample in its `per_sample`",
         )
-    fields: dict[str, Tensor] = {
-        name: value for name in problem.per_sample if (value := getattr(problem, name)) is not None
-    }
+    fields = problem.sample_fields()
     for first in range(0, problem.code_shape[0], size):
         last = first + size
         yield problem.with_samples(**{name: value[first:last] for name, value in fields.items()})

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import inspect
 import typing
 from pathlib import Path
 
@@ -40,8 +41,14 @@ def test_no_two_mistakes_have_one_name() -> None:
 @pytest.mark.parametrize("union", WORDS)
 def test_every_record_has_words_of_its_own(union: str) -> None:
     records, in_words = WORDS[union]
+    patterns = [
+        node.cls.attr
+        for node in ast.walk(ast.parse(inspect.getsource(in_words)))
+        if isinstance(node, ast.MatchClass)
+    ]
     for record in typing.get_args(records):
-        assert in_words.dispatch(record) is not in_words.dispatch(object), record
+        assert patterns.count(record.__name__) == 1, record
+    assert len(patterns) == len(typing.get_args(records))
 
 
 @pytest.mark.parametrize("union", WORDS)

@@ -219,8 +219,8 @@ def sum_over_blocks(
     sums: list[Tensor] = []
 
     def compute(block: slice) -> Tensor:
-        fields = {name: getattr(problem, name) for name in problem.per_sample}
-        block_fields = {name: value[block] for name, value in fields.items() if value is not None}
+        fields = problem.sample_fields().items()
+        block_fields = {name: value[block] for name, value in fields}
         return function(problem.with_samples(**block_fields), *(tensor[block] for tensor in rows))
 
     def add(block_sum: Tensor) -> None:

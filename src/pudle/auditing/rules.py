@@ -9,7 +9,6 @@ else ``undecided``.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -101,7 +100,7 @@ def within_single_precision(evidence: PartEvidence) -> Verdict | None:
     """Call an error of few roundings of float32 inexact, or wrong in a layer of float64 whose
     gradient is all float32.
     """
-    if evidence.error >= ROUNDED:
+    if not evidence.error < ROUNDED:
         return None
     if evidence.on_layer.precise and only_single([evidence.gradient]):
         mistakes = (Mistake(Kind.SINGLE_PRECISION),)
@@ -137,7 +136,7 @@ def tighter_solver(evidence: PartEvidence) -> Verdict | None:
 
 def within_solution_error(evidence: PartEvidence) -> Verdict | None:
     """Call a gradient inexact whose error is about as large as that of the layer's solution."""
-    if evidence.error > BEYOND * evidence.expected.interval:
+    if not evidence.error <= BEYOND * evidence.expected.interval:
         return None
     reasons = off(evidence), *solution_moved(evidence)
     return verdict(evidence, "inexact", *reasons, mistakes=truncated_series(evidence))
@@ -145,7 +144,7 @@ def within_solution_error(evidence: PartEvidence) -> Verdict | None:
 
 def perhaps_a_solver(evidence: PartEvidence) -> Verdict | None:
     """Leave undecided what a solver that stops early can explain."""
-    if evidence.error > evidence.expected.explained:
+    if not evidence.error <= evidence.expected.explained:
         return None
     on_layer = evidence.on_layer
     option = option_of(on_layer.layer.call)
@@ -248,28 +247,21 @@ class RepeatedCalls:
     gradients : list of ndarray
         Of three calls with the same inputs, and of one more, between whose forward and backward
         pass the layer is called elsewhere.
+    changes : list of float
+        How far each gradient is from the first one, in the part where that is most.
     verdicts : list of Verdict
         On the first gradient, one for each part.
     """
 
     evidence: LayerEvidence
     gradients: list[Array]
+    changes: list[float]
     verdicts: list[Verdict]
-
-    @cached_property
-    def changes(self) -> list[float]:
-        """How far each gradient is from the first one."""
-        return changes_from_first(self.evidence, self.gradients)
 
     @property
     def gradient_changes(self) -> bool:
         """True if a call has another gradient than the first; NaN is no change."""
         return max(self.changes) > RESOLVED
-
-
-def changes_from_first(evidence: LayerEvidence, gradients: list[Array]) -> list[float]:
-    """Return how far each gradient is from the first one, in the part where that is most."""
-    return [evidence.layer.largest_distance(gradient, gradients[0]) for gradient in gradients]
 
 
 def outputs_differ(calls: RepeatedCalls) -> list[Verdict] | None:
@@ -365,10 +357,11 @@ def repeated_calls(evidence: LayerEvidence) -> RepeatedCalls:
     except RuntimeError as error:
         raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
     nonlinear: list[Nonlinearity | None] = [None] * len(layer.parts)
-    if max(changes_from_first(evidence, gradients)) <= RESOLVED:
+    changes = [layer.largest_distance(gradient, gradients[0]) for gradient in gradients]
+    if max(changes) <= RESOLVED:
         nonlinear = nonlinearities(layer, gradients[0], evidence.precise)
     verdicts = [
         judge_part(PartEvidence(evidence, part, gradients[0], nonlinearity))
         for part, nonlinearity in zip(layer.parts, nonlinear, strict=True)
     ]
-    return RepeatedCalls(evidence, gradients, verdicts)
+    return RepeatedCalls(evidence, gradients, changes, verdicts)

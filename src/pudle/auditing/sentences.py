@@ -1,6 +1,5 @@
 """The words of an audit: what its records say, as sentences."""
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -138,242 +137,145 @@ def mistake_in_words(mistake: Mistake) -> str:
 # --- where a truth comes from
 
 
-@functools.singledispatch
 def source_in_words(source: Source) -> str:
     """Say what a truth is called."""
-    raise TypeError(source)
-
-
-@source_in_words.register
-def _(source: expected.FromDifferences) -> str:
-    text = f"finite differences of the layer, exact to {number(source.known)}"
-    if source.symmetric:
-        text += " (symmetric changes alone)"
-    if source.n_directions:
-        text += (
-            f" in {source.n_directions} directions, {source.n_left_out} of them left out for kinks"
-            " or noise"
-        )
-    return text
-
-
-@source_in_words.register
-def _(source: expected.FromTheorem) -> str:
-    return f"the implicit gradient, exact to {number(source.known)}"
-
-
-@source_in_words.register
-def _(source: expected.AtReturnedSolution) -> str:
-    return "that at the returned solution"
+    match source:
+        case expected.FromDifferences():
+            text = f"finite differences of the layer, exact to {number(source.known)}"
+            if source.symmetric:
+                text += " (symmetric changes alone)"
+            if source.n_directions:
+                text += (
+                    f" in {source.n_directions} directions, {source.n_left_out} of them left out"
+                    " for kinks or noise"
+                )
+            return text
+        case expected.FromTheorem():
+            return f"the implicit gradient, exact to {number(source.known)}"
+        case expected.AtReturnedSolution():
+            return "that at the returned solution"
 
 
 # --- why no more is known
 
 
-@functools.singledispatch
 def obstacle_in_words(obstacle: Obstacle) -> str:
     """Say why no more is known of an expected gradient."""
-    raise TypeError(obstacle)
-
-
-@obstacle_in_words.register
-def _(obstacle: expected.RoundingHides) -> str:
-    remedy = "step=, residual= or inputs in other units" if obstacle.precise else "float64"
-    inputs = f"the inputs have the condition {number(obstacle.condition)}"
-    return f"rounding hides it, as {inputs}; {remedy} would tell"
-
-
-@obstacle_in_words.register
-def _(obstacle: expected.NoSlopeSeen) -> str:
-    return "no slope was seen beyond noise and jumps; other inputs would tell"
-
-
-@obstacle_in_words.register
-def _(obstacle: expected.KinkNearby) -> str:
-    return "a kink is too near; other inputs would tell"
+    match obstacle:
+        case expected.RoundingHides():
+            remedy = "step=, residual= or inputs in other units" if obstacle.precise else "float64"
+            inputs = f"the inputs have the condition {number(obstacle.condition)}"
+            return f"rounding hides it, as {inputs}; {remedy} would tell"
+        case expected.NoSlopeSeen():
+            return "no slope was seen beyond noise and jumps; other inputs would tell"
+        case expected.KinkNearby():
+            return "a kink is too near; other inputs would tell"
 
 
 # --- why there is no implicit gradient
 
 
-@functools.singledispatch
 def refusal_in_words(refusal: Refusal) -> str:
     """Say why there is no implicit gradient."""
-    raise TypeError(refusal)
-
-
-@refusal_in_words.register
-def _(refusal: equation.ComplexOutputs) -> str:
-    name = refusal.equation
-    return f"{name} is for real outputs: let layer and {name} have torch.view_as_real of z"
-
-
-@refusal_in_words.register
-def _(refusal: equation.NoOutputs) -> str:
-    return "the layer returns no entries"
-
-
-@refusal_in_words.register
-def _(refusal: equation.NewtonDiverges) -> str:
-    return "Newton's method does not converge from the solution that the layer returns"
-
-
-@refusal_in_words.register
-def _(refusal: equation.AnotherEquation) -> str:
-    name = refusal.equation
-    return (
-        f"the layer's output does not solve {name}, which moves it by {refusal.moved:.1g} of its"
-        f" norm: is it {name}(z, *inputs), with the output as z?"
-    )
-
-
-@refusal_in_words.register
-def _(refusal: equation.IllConditioned) -> str:
-    return (
-        f"the system of {refusal.equation} has the condition {number(refusal.condition)}, too much"
-        f" for float64; inputs in other units, or no {refusal.equation}=, may tell"
-    )
-
-
-@refusal_in_words.register
-def _(refusal: equation.AnotherBranch) -> str:
-    return (
-        f"the solution nearby is {refusal.moved:.1g} of its norm away from what the layer returns:"
-        " another branch, or another equation"
-    )
-
-
-@refusal_in_words.register
-def _(refusal: equation.KinkInSolution) -> str:
-    return "the solution has a kink here: audit other inputs"
-
-
-@refusal_in_words.register
-def _(refusal: equation.DifferencesDisagree) -> str:
-    name = refusal.equation
-    return (
-        f"differences of the solution give {refusal.by_differences:.6g} where the gradients of"
-        f" {name} give {refusal.by_theorem:.6g}: audit {name} itself, or inputs farther from a kink"
-    )
-
-
-@refusal_in_words.register
-def _(refusal: equation.Unsupported) -> str:
-    # What another estimator would do is of no use to a layer.
-    return refusal.reason.partition("; use")[0]
+    match refusal:
+        case equation.ComplexOutputs():
+            name = refusal.equation
+            return f"{name} is for real outputs: let layer and {name} have torch.view_as_real of z"
+        case equation.NoOutputs():
+            return "the layer returns no entries"
+        case equation.NewtonDiverges():
+            return "Newton's method does not converge from the solution that the layer returns"
+        case equation.AnotherEquation():
+            name = refusal.equation
+            return (
+                f"the layer's output does not solve {name}, which moves it by"
+                f" {refusal.moved:.1g} of its norm: is it {name}(z, *inputs), with the output as z?"
+            )
+        case equation.IllConditioned():
+            name, condition = refusal.equation, number(refusal.condition)
+            return (
+                f"the system of {name} has the condition {condition}, too much for float64; inputs"
+                f" in other units, or no {name}=, may tell"
+            )
+        case equation.AnotherBranch():
+            return (
+                f"the solution nearby is {refusal.moved:.1g} of its norm away from what the layer"
+                " returns: another branch, or another equation"
+            )
+        case equation.KinkInSolution():
+            return "the solution has a kink here: audit other inputs"
+        case equation.DifferencesDisagree():
+            name = refusal.equation
+            return (
+                f"differences of the solution give {refusal.by_differences:.6g} where the gradients"
+                f" of {name} give {refusal.by_theorem:.6g}: audit {name} itself, or inputs farther"
+                " from a kink"
+            )
+        case equation.Unsupported():
+            # What another estimator would do is of no use to a layer.
+            return refusal.reason.partition("; use")[0]
 
 
 # --- reasons
 
 
-@functools.singledispatch
-def reason_in_words(reason: Reason) -> str:
+def reason_in_words(reason: Reason) -> str:  # noqa: C901  # one case for each kind of reason
     """Say a reason, as a part of a sentence that begins with the gradient."""
-    raise TypeError(reason)
-
-
-@reason_in_words.register
-def _(reason: verdicts.NoEntries) -> str:
-    return "has no entries"
-
-
-@reason_in_words.register
-def _(reason: verdicts.InvalidEntries) -> str:
-    return f"has {reason.number} entries that are NaN or infinite"
-
-
-@reason_in_words.register
-def _(reason: verdicts.NoImplicitGradient) -> str:
-    return f"cannot be told: {refusal_in_words(reason.refusal)}"
-
-
-@reason_in_words.register
-def _(reason: verdicts.NotSeen) -> str:
-    unseen = reason.unseen
-    places = f" at {', '.join(map(str, unseen.entries))}" if unseen.entries else ""
-    if unseen.has_more:
-        places += " ..."
-    return f"cannot be told{places}: {obstacle_in_words(unseen.obstacle)}"
-
-
-@reason_in_words.register
-def _(reason: verdicts.Agrees) -> str:
-    return f"agrees to {number(reason.error)} with {source_in_words(reason.source)}"
-
-
-@reason_in_words.register
-def _(reason: verdicts.Differs) -> str:
-    return f"is off by {number(reason.error)} of its norm from {source_in_words(reason.source)}"
-
-
-@reason_in_words.register
-def _(reason: verdicts.NoMoreKnown) -> str:
-    return f"no more can be told: {obstacle_in_words(reason.obstacle)}"
-
-
-@reason_in_words.register
-def _(reason: verdicts.Contradicted) -> str:
-    return f"smaller steps contradict that: {obstacle_in_words(reason.obstacle)}"
-
-
-@reason_in_words.register
-def _(reason: verdicts.AgreesInstead) -> str:
-    return f"it agrees with {source_in_words(reason.source)}"
-
-
-@reason_in_words.register
-def _(reason: verdicts.SolutionMoved) -> str:
-    return f"the layer's solution is off by {number(reason.moved)}"
-
-
-@reason_in_words.register
-def _(reason: verdicts.SinglePrecisionNear) -> str:
-    return SINGLE_PATH
-
-
-@reason_in_words.register
-def _(reason: verdicts.Tightened) -> str:
-    moved, error = number(reason.moved), number(reason.error)
-    return f"tightened, the layer moves by {moved} and the error is {error}"
-
-
-@reason_in_words.register
-def _(reason: verdicts.SolverWouldTell) -> str:
-    remedies = f"tighten={reason.option}"
-    if not reason.has_equation:
-        remedies += ", step= or residual="
-    return (
-        f"wrong unless the layer runs a solver that ends some {number(reason.error)} of its"
-        f" solution's norm away from it: {remedies} would tell"
-    )
-
-
-@reason_in_words.register
-def _(reason: verdicts.MoreNamesForSmall) -> str:
-    return (
-        "more mistakes have a name where inputs and outputs have at most"
-        f" {reason.n_entries} entries"
-    )
-
-
-@reason_in_words.register
-def _(reason: verdicts.NotLinear) -> str:
-    if reason.size == 1:
-        where = "for a sum of two gradients that come in"
-    else:
-        times = f"{reason.size:.0e}".replace("e+0", "e").replace("e-0", "e-")
-        where = f"where the gradient that comes in is {times} times as large"
-    return f"but it is off by {number(reason.error)} of its norm {where}"
-
-
-@reason_in_words.register
-def _(reason: verdicts.InDtype) -> str:
-    return f"in {reason.dtype} it is {number(reason.error)} of its norm off"
-
-
-@reason_in_words.register
-def _(reason: verdicts.OutputsDiffer) -> str:
-    return (
-        "cannot be told: calls with the same inputs return different outputs; eval(), or a state"
-        " that is the same in each call, would tell"
-    )
+    match reason:
+        case verdicts.NoEntries():
+            return "has no entries"
+        case verdicts.InvalidEntries():
+            return f"has {reason.number} entries that are NaN or infinite"
+        case verdicts.NoImplicitGradient():
+            return f"cannot be told: {refusal_in_words(reason.refusal)}"
+        case verdicts.NotSeen():
+            unseen = reason.unseen
+            places = f" at {', '.join(map(str, unseen.entries))}" if unseen.entries else ""
+            if unseen.has_more:
+                places += " ..."
+            return f"cannot be told{places}: {obstacle_in_words(unseen.obstacle)}"
+        case verdicts.Agrees():
+            return f"agrees to {number(reason.error)} with {source_in_words(reason.source)}"
+        case verdicts.Differs():
+            source = source_in_words(reason.source)
+            return f"is off by {number(reason.error)} of its norm from {source}"
+        case verdicts.NoMoreKnown():
+            return f"no more can be told: {obstacle_in_words(reason.obstacle)}"
+        case verdicts.Contradicted():
+            return f"smaller steps contradict that: {obstacle_in_words(reason.obstacle)}"
+        case verdicts.AgreesInstead():
+            return f"it agrees with {source_in_words(reason.source)}"
+        case verdicts.SolutionMoved():
+            return f"the layer's solution is off by {number(reason.moved)}"
+        case verdicts.SinglePrecisionNear():
+            return SINGLE_PATH
+        case verdicts.Tightened():
+            moved, error = number(reason.moved), number(reason.error)
+            return f"tightened, the layer moves by {moved} and the error is {error}"
+        case verdicts.SolverWouldTell():
+            remedies = f"tighten={reason.option}"
+            if not reason.has_equation:
+                remedies += ", step= or residual="
+            return (
+                f"wrong unless the layer runs a solver that ends some {number(reason.error)} of its"
+                f" solution's norm away from it: {remedies} would tell"
+            )
+        case verdicts.MoreNamesForSmall():
+            return (
+                "more mistakes have a name where inputs and outputs have at most"
+                f" {reason.n_entries} entries"
+            )
+        case verdicts.NotLinear():
+            if reason.size == 1:
+                where = "for a sum of two gradients that come in"
+            else:
+                times = f"{reason.size:.0e}".replace("e+0", "e").replace("e-0", "e-")
+                where = f"where the gradient that comes in is {times} times as large"
+            return f"but it is off by {number(reason.error)} of its norm {where}"
+        case verdicts.InDtype():
+            return f"in {reason.dtype} it is {number(reason.error)} of its norm off"
+        case verdicts.OutputsDiffer():
+            return (
+                "cannot be told: calls with the same inputs return different outputs; eval(), or a"
+                " state that is the same in each call, would tell"
+            )

@@ -85,7 +85,7 @@ def _approach(
             mistakes = mistakes_of(truth, depth, right)
             yield compare(description, gradient, expected, VANISHED, size, mistakes)
             return
-        errors.append(float(torch.tensor(gradient - expected).norm()) / size)
+        errors.append(norm(gradient - expected) / size)
         farther = len(errors) > 1 and errors[-1] > max(2 * errors[-2], VANISHED)
         if farther or not math.isfinite(errors[-1]):
             raise CheckFailure(
@@ -136,7 +136,7 @@ def check_direct_part(subject: Subject) -> Measurements:
     depth = SHALLOW[1]
     random = generator(0, "conformance direct part").standard_normal(problem.theta.shape)
     # As large as the gradient, so that neither rounds away.
-    scale = float(array(subject.estimate(depth).gradient.norm())) or 1.0
+    scale = norm(array(subject.estimate(depth).gradient)) or 1.0
     slope = torch.as_tensor(scale * random / (random**2).sum() ** 0.5).to(problem.theta)
     gradients = [
         gradient_of(subject.estimator.estimate(altered, algorithm, depth))

@@ -5,7 +5,7 @@ samples that the dictionary was learned from, and the samples whose codes are mo
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -186,9 +186,8 @@ class ExplanationExperiment(InterpretationExperiment):
                 f"new_images={number} of {len(problem.observations)} leaves none to learn from:"
                 " give a smaller one"
             )
-        parts = {name: getattr(problem, name) for name in problem.per_sample}
-        remaining = {name: part[:-number] for name, part in parts.items() if part is not None}
-        return replace(problem, **remaining)
+        fields = problem.sample_fields()
+        return problem.with_samples(**{name: value[:-number] for name, value in fields.items()})
 
     def outcome(
         self, problem: DictionaryProblem, training: Training, progress: ProgressCallback
@@ -205,9 +204,7 @@ class ExplanationExperiment(InterpretationExperiment):
         x, d = map(float64_array, (problem.observations, training.dictionary))
         images = x[: self.new_images] if self.explains == "training" else self.held_out
         new = problem.observations.new_tensor(images)
-        known = [name for name in problem.per_sample if getattr(problem, name) is not None]
-        changes: dict[str, Any] = dict.fromkeys(known) | {"observations": new}
-        codes = self._codes(replace(learned, **changes))
+        codes = self._codes(learned.with_samples(observations=new))
         summary: dict[str, Plain] = {
             "method": f"{self.estimator}, {self.loss}",
             "dataset": f"{self.dataset}, {EXPLANATIONS[self.explains]}",

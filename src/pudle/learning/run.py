@@ -232,9 +232,9 @@ class LearningRun:
             places = self.sample_indices(step)
             samples = len(places)
             rows = places[processes.part(samples)]
-            tensors = {name: getattr(problem, name) for name in problem.per_sample}
-            tensors["initial"] = self.codes
-            batch = {name: tensor[rows] for name, tensor in tensors.items() if tensor is not None}
+            batch = {name: tensor[rows] for name, tensor in problem.sample_fields().items()}
+            if self.codes is not None:
+                batch["initial"] = self.codes[rows]
         else:
             random = generator(self.options.seed, f"learner fresh {step}")
             generating = problem.generating_dictionary

@@ -90,6 +90,11 @@ class Problem(ABC):
             )
         return self._copy(self.fields_at(theta))
 
+    def sample_fields(self) -> dict[str, Tensor]:
+        """Return the values of the fields in `per_sample` that are there, by name."""
+        values = {name: getattr(self, name) for name in self.per_sample}
+        return {name: value for name, value in values.items() if value is not None}
+
     def with_samples(self, **fields: Tensor) -> Self:
         """Return a copy with other samples: values of the fields in `per_sample`, of which those
         not given become None.
