@@ -177,7 +177,7 @@ def explaining(
 def without_equation(
     part: AuditedPart, outputs: Sequence[Array], gradient: Array, expected: Array
 ) -> Iterator[Candidate]:
-    """Yield what mistakes that need no equation make of the expected gradient in a part, in all
+    """Yield mistakes that need no equation, with the gradient that each leads to in a part, in all
     entries or along some directions.
     """
     shape = part.tensor.shape
@@ -212,7 +212,9 @@ def part_of_batch(gradient: Array, expected: Array) -> Iterator[Candidate]:
 
 
 def of_jacobian(jacobian: Array, expected: Array) -> Iterator[Candidate]:
-    """Yield what mistakes make of the Jacobian in a part, and those that its zeros show."""
+    """Yield mistakes with the Jacobian in a part that each leads to, also those that its zeros
+    show.
+    """
     yield Mistake(Kind.JACOBIAN_NOT_TRANSPOSED), expected.T
     present, needed = counting_entries(jacobian), counting_entries(expected)
     rows_present, rows_needed = present.sum(1) > 0, needed.sum(1) > 0

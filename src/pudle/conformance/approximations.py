@@ -39,7 +39,9 @@ def check_approach(subject: Subject) -> Measurements:
 
 
 def approaches_of(estimator: GradientEstimator) -> Mapping[str, Mapping[str, object]]:
-    """Return what an estimator says that it tends to; nothing where that is no mapping."""
+    """Return the gradients that an estimator says it tends to, with the options at which it does;
+    nothing where that is no mapping.
+    """
     approaches = estimator.approaches
     return approaches if isinstance(approaches, Mapping) else {}
 

@@ -111,7 +111,7 @@ class Truth:
 
     @cache  # noqa: B019
     def alternating(self, depth: int, *, ahead: bool = False) -> Array:
-        """Return what becomes of the implicit gradient if the terms of its Neumann series have
+        """Return the implicit gradient that there would be if the terms of its Neumann series had
         alternating signs: the system is I + J in place of I - J, J the Jacobian of a layer.
         """
         return self._implicit(depth, ahead, alternating=True).gradient

@@ -239,6 +239,6 @@ class ExplanationExperiment(InterpretationExperiment):
         }
 
     def _codes(self, problem: DictionaryProblem) -> Array:
-        """Return what the trained layers code a problem's observations with."""
+        """Return the codes that the trained layers give a problem's observations."""
         with torch.no_grad():
             return float64_array(self.parts.algorithm.run(problem, self.depth).codes)

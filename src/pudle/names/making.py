@@ -121,8 +121,8 @@ def _check_arguments(spec: str, name: str, arguments: Mapping[str, Any], cls: An
 
 
 def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
-    """Return what is wrong with the first value that a plain annotation, such as ``int | None``,
-    rules out, or nothing.
+    """Describe the fault of the first value that a plain annotation, such as ``int | None``,
+    rules out; an empty text where there is none.
     """
     hints: dict[str, Any] = {}
     # Annotations that only type checkers can read check nothing here.
