@@ -230,7 +230,7 @@ def test_times_are_of_this_process_where_it_is_asked_or_uses_a_gpu(
 ):
     timer = mock.Mock(seconds=lambda cost: float(os.getpid()))
     monkeypatch.setattr(cost, "Timer", lambda device: timer)
-    monkeypatch.setattr(cost, "is_bound", lambda device: bound)
+    monkeypatch.setattr(cost, "has_used_gpu", lambda device: bound)
     monkeypatch.setattr(cost, "SECONDS", 0.0)
     (record,) = Turns(seconds("alternating"), 60.0, rounds).measure(store)
     assert record.samples == [os.getpid()] * (rounds or cost.ROUNDS)

@@ -146,11 +146,11 @@ def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path
     experiment = CarriedExperiment.registered(next(iter(names.list_experiments())))
     late, reference = Outcome(None, "timeout", "late"), CaseReference(CASE, 0, "exact")
     for write in (
-        lambda: Scores(CASE, "alternating").failed(store, late),
-        lambda: EstimateCost("seconds", CASE, "alternating", 5).failed(store, late),
+        lambda: Scores(CASE, "alternating").write_failure(store, late),
+        lambda: EstimateCost("seconds", CASE, "alternating", 5).write_failure(store, late),
         lambda: reference.measure(store),
-        lambda: experiment.conclude(store, ExperimentResult([], arrays={"one": [1]})),
-        lambda: experiment.failed(store, late),
+        lambda: experiment.write_result(store, ExperimentResult([], arrays={"one": [1]})),
+        lambda: experiment.write_failure(store, late),
     ):
         with pytest.raises(ChangedSources):
             write()
@@ -160,7 +160,7 @@ def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path
 def test_whatever_broke_is_told_by_the_run_and_the_report(tmp_path, store, monkeypatch):
     run, late = Run(selected("alternating"), store), Outcome(None, "timeout", "planted")
     for each in run.results:
-        each.failed(store, late)
+        each.write_failure(store, late)
     monkeypatch.setattr(Run, "missing", lambda run, **_: ())
     summary = execute(run.selection, home=tmp_path)
     labels = map(run.label, run.results)

@@ -53,9 +53,9 @@ def test_an_experiment_that_has_a_record_has_its_arrays(store, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         dies = mock.Mock(side_effect=KeyboardInterrupt)
         patch.setattr("pudle.measuring.results.experiment.write_atomically", dies)
-        carried.conclude(store, result)
+        carried.write_result(store, result)
     assert carried.read(store) is None
-    carried.conclude(store, result)
+    carried.write_result(store, result)
     assert carried.read(store).options["dataset"] == TINY.dataset
     with np.load(store.place(carried).path.with_suffix(".npz")) as kept:
         assert all(np.array_equal(kept[key], array) for key, array in arrays.items())

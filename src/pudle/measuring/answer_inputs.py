@@ -18,22 +18,29 @@ depth_of = attrgetter("depth")
 
 
 def number(row: ScoreRow, metric: str) -> float | None:
-    """Return a score's number of a metric, None where it has none."""
+    """Return a score's number of a metric; None where its status is not ok, or the number is
+    missing or not finite.
+    """
     value: float | None = getattr(row, metric)
     usable = row.status == "ok" and value is not None and isfinite(value)
     return value if usable else None
 
 
 def seeds_of(records: Iterable[ScoreRecord], metric: str, target: str) -> list[int]:
-    """Return the seeds that have a number of a metric in any of the records of a case: each counts
-    for every estimator, also for one that failed on it.
+    """Return the seeds, ascending, that have a number of a metric against a target in any of the
+    records of a case: each counts for every estimator, also for one that failed on it.
     """
     rows = (row for record in records for row in record.scores if row.target == target)
     return sorted({row.seed for row in rows if number(row, metric) is not None})
 
 
 def curve(record: ScoreRecord, seeds: Sequence[int], metric: str, target: str) -> Curve:
-    """Return the numbers of a metric over depths and seeds."""
+    """Return the numbers of a metric over depths and seeds, against one target.
+
+    The depths are those that have a number, in ascending order; NaN stands where a depth and a seed
+    have none. `seeds` must hold every seed that has one. Only relative errors are marked as
+    standing at the reference's bound.
+    """
     numbers: list[tuple[ScoreRow, float]] = []
     for row in record.scores:
         value = number(row, metric)
@@ -55,7 +62,9 @@ def _line_key(cost: CostRecord) -> tuple[str, str, str]:
 
 
 def lines(costs: Iterable[CostRecord]) -> dict[tuple[str, str, str], Line]:
-    """Return costs against depth, by metric, case and estimator."""
+    """Return costs against depth, in ascending order, by metric, case and estimator; those without
+    a value are left out.
+    """
     known_costs = [cost for cost in costs if cost.status == "ok" and cost.value is not None]
     lines_by_key = {}
     for key, line_costs in grouped(known_costs, _line_key).items():
@@ -65,8 +74,12 @@ def lines(costs: Iterable[CostRecord]) -> dict[tuple[str, str, str], Line]:
 
 
 def rounds(costs: Collection[CostRecord]) -> dict[tuple[str, str, str], Rounds]:
-    """Return times by round, by metric, case and estimator. They differ where the test over all of
-    them together says so.
+    """Return times by round and depth, by metric, case and estimator; costs without times by round,
+    as memories, are left out.
+
+    Of a line only the depths count that were measured in the same turns as the deepest. Two times
+    differ where their p-value is at most one limit for all, which keeps the share of false
+    differences among all pairs of the same turns (Benjamini and Hochberg).
     """
     timed = [cost for cost in costs if cost.status == "ok" and cost.samples]
     # All that was timed in the same turns is compared with each other at each depth.
@@ -96,6 +109,9 @@ def measurements(
 ) -> Mapping[str, tuple[Measured, ...]]:
     """Return the measurements of the estimators of each case, by the names of cases, against the
     first target of each.
+
+    Cases and estimators are those that have score records, in their order; one without a cost has
+    an empty line in its place.
     """
     by_case = grouped(scores, lambda record: record.case.name)
     by_line, by_round = lines(costs), rounds(costs)

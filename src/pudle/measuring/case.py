@@ -93,7 +93,11 @@ class Case:
         return names.make_dataset(self.dataset), names.make_algorithm(self.algorithm)
 
     def make_problem(self, seed: int, device: str = "cpu") -> Problem:
-        """Draw the problem of a seed; UnsupportedProblem says that the dataset has no such loss."""
+        """Draw the problem of a seed, anew at each call, in the case's dtype.
+
+        UnsupportedProblem says that the dataset has no such loss. Imports the user's file that the
+        dataset's spec names; the dataset may read files.
+        """
         dataset = names.make_dataset(self.dataset)
         if self.loss not in dataset.losses:
             raise UnsupportedProblem(
@@ -106,8 +110,11 @@ class Case:
         return names.make_algorithm(self.algorithm)
 
     def make_reference(self, seed: int, target: str) -> Reference:
-        """Compute the reference of one seed; UnsupportedProblem says that the dataset has no such
-        loss or target.
+        """Compute the reference of one seed, with the probe that tells its problem from others; it
+        is not stored.
+
+        The problem is on the CPU. UnsupportedProblem says that the dataset has no such loss or
+        target.
         """
         problem, algorithm = self.make_problem(seed), self.make_algorithm()
         try:
@@ -117,7 +124,7 @@ class Case:
         return replace(truth, probe=probe(problem, self.probing_algorithm(target)))
 
     def probing_algorithm(self, target: str) -> Algorithm | None:
-        """Return the algorithm whose layers tell the problem of a reference from others, None for
-        that of the problem.
+        """Return the algorithm whose layers tell the problem of a reference from others: the case's
+        own for the target ``limit``, None, which stands for the problem's default, for any other.
         """
         return self.make_algorithm() if target == "limit" else None

@@ -30,7 +30,9 @@ def _cache() -> Path:
 
 def failures() -> dict[str, Sequence[str]]:
     """Return the titles of the checks that failed when they last ran, by the spec and by the key of
-    an estimator; none of one that passed.
+    an estimator; an empty list for one that passed.
+
+    They are read from the user's folder for caches; without a readable file there are none.
     """
     with suppress(OSError, RuntimeError, msgspec.MsgspecError):
         return msgspec.json.decode(_cache().read_bytes(), type=dict[str, Sequence[str]])
@@ -38,19 +40,25 @@ def failures() -> dict[str, Sequence[str]]:
 
 
 def remember(failed: dict[str, Sequence[str]]) -> None:
-    """Keep which checks failed; where nothing can be written, nothing is kept."""
+    """Add which checks failed, by spec and by key, to the file in the user's folder for caches;
+    where nothing can be written, nothing is kept.
+    """
     with suppress(RuntimeError, UnwritableFile):
         write_atomically(_cache(), msgspec.json.encode(failures() | failed))
 
 
 def key_of(estimator: "GradientEstimator") -> str:
-    """Return the digest of an estimator: its options, its sources, and its fingerprint."""
+    """Return the digest, 16 digits, of an estimator: its options, its own sources, and its
+    fingerprint. Sources of this package's rooms do not count.
+    """
     parts = names.text(estimator), sources.digest((), estimator), estimator.fingerprint()
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def check_status(key: str) -> str:
-    """Return the result of the last check of the estimator of a key."""
+    """Return the result of the last check of the estimator of a key: ``checked``, ``failed its
+    check``, ``checked quickly`` or ``not checked``. Reads the user's folder for caches.
+    """
     known = failures()
     if key in known:
         return FAILED if known[key] else CHECKED

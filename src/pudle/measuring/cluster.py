@@ -63,7 +63,13 @@ class DaskCluster:
     resources: Mapping[str, float]
 
     def run(self, jobs: Iterable[Job[Work, Any]]) -> Outcomes:
-        """Yield the work of every job and its outcome, in the order in which they end."""
+        """Yield the work of every job and its outcome, in the order in which they end.
+
+        A few tasks for each thread of the cluster are handed over at a time. Work without results,
+        such as compiling kernels, is ok at once: every worker compiles its own. What a scheduler
+        that was lost had is handed over again once it is back; PudleError says that it stays away.
+        Tasks still running are cancelled when the iteration ends.
+        """
         waiting: list[Work] = [job.key for job in jobs][::-1]
         running: dict[Future, Work] = {}
         ended_futures: queue.SimpleQueue[Future] = queue.SimpleQueue()
@@ -107,7 +113,13 @@ class DaskCluster:
         return []
 
     def _submit(self, work: Work) -> Future:
-        """Hand work over, together with the files that it reads, each of which travels once."""
+        """Hand work with one result over, together with the files that it reads, each of which
+        travels once.
+
+        Reads references of the store and the user's small files. InvalidArgument says that no
+        worker declares a resource that a task takes; with no worker there yet, the task waits for
+        one.
+        """
         workers = self._workers()
         declared = {name for worker in workers for name in worker["resources"]}
         for name in self.resources.keys() - declared if workers else ():
@@ -142,7 +154,12 @@ class DaskCluster:
         )
 
     def _outcome(self, work: Work, future: Future) -> Outcome[Any]:
-        """Return the outcome of work, once the store has the files that it wrote."""
+        """Return the outcome of work, whose result is its record, after writing the files that it
+        brought into the store.
+
+        If every worker that tried it was lost, its status is ``error``. PudleError ends the run
+        where a worker cannot carry it out at all, as where its packages are others.
+        """
         error = future.exception() if future.status == "error" else None
         if isinstance(error, KilledWorker):
             tried, last = error.allowed_failures + 1, error.last_worker.address
@@ -176,10 +193,14 @@ def _fulfill(
     kernels_chosen: str,
     *files: File,
 ) -> Outcome[Any]:
-    """Return the outcome of work, whose result is its record and its files, on a Dask worker.
+    """Carry out work on a Dask worker, and return its outcome, whose result is its record and its
+    files.
 
-    All files lie below a folder of the `run` that stands for the root; `cwd` is the folder that
-    paths in specs are seen from.
+    All `files` lie below a folder of the `run` that stands for the root: those with content are
+    written there, unless they are, and the others linked. `cwd` is the folder that paths in specs
+    are seen from. The call takes place in a process that belongs to the thread of the Dask worker,
+    and is started if need be. PudleError says that this worker would measure something else,
+    because the work's key is not `key` there.
     """
     worker = get_worker()
     # Dask removes the folder when the worker ends.
@@ -212,7 +233,12 @@ def _fulfill(
 
 
 def _prepare(work: Work, key: str, cwd: str, kernels_chosen: str) -> str:
-    """Go to the working folder and compile kernels; say why work is refused, if it is."""
+    """Prepare this process for work: go to the working folder, made if missing, choose and compile
+    kernels; return why work is refused, an empty text if it is not.
+
+    It is refused if its key is not `key` here. Changes the process's working folder and
+    environment.
+    """
     os.makedirs(cwd, exist_ok=True)
     os.chdir(cwd)
     os.environ[kernel_choice.VARIABLE] = kernels_chosen
@@ -222,7 +248,9 @@ def _prepare(work: Work, key: str, cwd: str, kernels_chosen: str) -> str:
 
 
 def _carry_out(work: Work, root: str) -> tuple[object, list[File]]:
-    """Carry out work, and return its record, if it has one, and the files that it wrote."""
+    """Measure the one result of work, and return its record, None of a reference, and the files
+    that it wrote, with their contents and their paths without `root`.
+    """
     (result,), store = work.results, work.store
     record, path = result.measure(store), store.place(result).path
     # The record comes last: one that exists has all that it speaks of.
@@ -235,8 +263,11 @@ def _carry_out(work: Work, root: str) -> tuple[object, list[File]]:
 
 @contextlib.contextmanager
 def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Iterator[DaskCluster]:
-    """Connect to a Dask scheduler, or start one, and tell its addresses; it ends with the context
-    if it was started here.
+    """Connect to a Dask scheduler, or start one, and yield the cluster; it ends with the context if
+    it was started here.
+
+    Dask's configuration is another meanwhile. The addresses of scheduler and dashboard are told,
+    and for ``slurm`` the job script.
 
     Parameters
     ----------
@@ -245,6 +276,7 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
         submits as the file configures it, or the address of a scheduler, such as
         ``tcp://host:8786``; ``?memory=4GiB`` after it is the memory that a task takes of a worker.
     device : {"cpu", "cuda"}
+        With ``cuda`` a task takes one ``gpu``, a resource that workers must declare.
     say : callable
         Called with lines for the user.
 

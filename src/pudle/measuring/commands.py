@@ -41,7 +41,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def several(
     name: str, metavar: str | None, text: str, kind: click.ParamType[int] | None = None
 ) -> Callable[[F], F]:
-    """Return an option that can be given several times; its values have the plural of its name."""
+    """Return a decorator that adds an option which can be given several times; its values are an
+    argument with the plural of its name.
+    """
     plural = f"{name}es" if name == "loss" else f"{name}s"
     text = f"{text}; repeatable."
     return click.option(f"--{name}", plural, type=kind, metavar=metavar, help=text, multiple=True)
@@ -85,8 +87,11 @@ _NAMES = {field.name for field in dataclasses.fields(Options)}
 
 
 def selection_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that choose what is measured to a command, which gets them as one record,
-    its argument `options`.
+    """Add the options that choose what is measured to a command, which gets them as one record, its
+    argument `options`.
+
+    Also options of the command's own that have the name of a field of `Options`, such as
+    ``timeout``, go into the record.
     """
 
     @functools.wraps(command)
@@ -183,6 +188,9 @@ def run_command(
             cluster = dask_cluster(scheduler, selection.device, say)
 
         def show(completed: int, total: int, line: str) -> None:
+            """Show progress in the bar or, where there is none, as a line in the log, at most one
+            each second and the last.
+            """
             nonlocal logged
             bar.update(task, completed=completed, total=total, description=line[:60])
             # A log shows that the run goes on, a line a second at most, and how each stage ends.
@@ -244,7 +252,11 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
 
 
 def _rows(kind: str, profile: str) -> Iterator[Row]:
-    """Yield the names of the columns of a table, then its rows."""
+    """Yield the names of the columns of a table, then its rows, one for each entry of a kind.
+
+    Loads all plug-ins of the kind; a broken one has no row. `profile` gives the cases, and of
+    experiments whether it has them.
+    """
     selection = names.list_profiles()[profile]
     if kind == "cases":
         yield "case", "dataset", "algorithm", "seeds"
@@ -266,7 +278,9 @@ def _rows(kind: str, profile: str) -> Iterator[Row]:
 
 
 def _print_studies() -> None:
-    """Print what each study asks: the first sentence of the module that holds its experiments."""
+    """Print what each study asks: the first sentence of the module that holds its experiments, or
+    its name alone where there is none.
+    """
     echo("Times are orders of magnitude on one core; none is known where the column is empty.")
     for point in names.points("experiments"):
         if point.name in names.entries("experiments"):
@@ -275,7 +289,9 @@ def _print_studies() -> None:
 
 
 def _print_file(path: Path) -> None:
-    """Print the classes of each kind in a file, or refuse one without any."""
+    """Print a table of the classes of each kind in a user's file, which is imported; PudleError
+    refuses a file without any.
+    """
     holds_any = False
     for kind in names.KINDS:
         classes = [names.class_in(kind, path, name) for name in names.classes_in(kind, path)]
@@ -291,8 +307,11 @@ def _print_file(path: Path) -> None:
 
 
 def _print(kind: str, rows: Iterable[Row]) -> None:
-    """Print a table without empty columns; the first, names to type, is never cut, and a pipe gets
-    whole lines.
+    """Print a table, the first of whose rows names the columns; columns that are empty everywhere
+    are left out.
+
+    The first column, names to type, is never cut. A terminal has its own width, and a pipe gets
+    lines of 200 characters.
     """
     columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
     table = Table(title=kind.capitalize(), title_justify="left")
@@ -305,8 +324,8 @@ def _print(kind: str, rows: Iterable[Row]) -> None:
 
 
 def _describe(cls: Any) -> Row:
-    """Describe a class: the claim of an estimator, the options that a spec can hold, with their
-    defaults, and the aliases.
+    """Describe a class in three texts: the claim of an estimator, empty for other kinds, the
+    options that a spec can hold, with their defaults where they have some, and the aliases.
     """
     options = []
     for option in names.options(cls):

@@ -28,10 +28,11 @@ MOST_NAMES = 3
 
 def store_of(selection: Selection, home: Path | None) -> tuple[Store, Path | None]:
     """Return the store of a selection in a home, by default the repository's, and the root of the
-    repository around the working folder, if there is one.
+    repository around the working folder, None outside any.
 
-    Outside any repository results have no commit; the version and the digest of the sources label
-    them everywhere. PudleError says that the installed package is not the checkout's.
+    Nothing is made or written. Outside any repository the home is ``.asv`` in the working folder,
+    and results have no commit; the version and the digest of the sources label them everywhere.
+    PudleError says that the installed package is not the checkout's. Runs git.
     """
     root, commit, dirty = None, "", False
     with contextlib.suppress(NoRepository):
@@ -73,11 +74,17 @@ def execute(
     progress: ProgressCallback = silent,
     cluster: contextlib.AbstractContextManager[Executor] | None = None,
 ) -> RunSummary:
-    """Carry out a run, in `workers` processes of this machine, at most and by default one per core;
-    with a `cluster`, see `pudle.measuring.cluster.dask_cluster`, scores and experiments run there.
+    """Carry out a run: measure what is missing, write it to the store, and return a summary.
+
+    Scores and experiments run in `workers` processes of this machine, at most and by default one
+    per core or, with a `cluster` (see `pudle.measuring.cluster.dask_cluster`), there; costs always
+    run here. With `scores_only` no time and no memory is measured, with `remeasure` all are, also
+    those that are stored. `progress` is called after each piece of work.
 
     A run is refused, before anything is written, if the installed package is not the checkout's, or
-    another run holds the profile's folder. Outside any repository no history is written.
+    another run holds the profile's folder. asv's history is written for a clean commit of a
+    repository, if there are cases and costs. Sets the environment variables of this process to one
+    thread, lastingly.
     """
     cores = os.cpu_count() or 1
     workers = min(workers or cores, cores)
@@ -105,8 +112,10 @@ def execute(
 def _sort_failures(
     run: Run, scores_only: bool
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Return the label and the reason of each result without a number: the findings about an
-    estimator or a problem, and the results where something broke.
+    """Return the label, and the status with its reason, of each result without a number: first the
+    findings about an estimator or a problem, then the results where something broke.
+
+    Times on the torch path that are skipped because no kernel applies are in neither.
     """
     findings: list[tuple[str, str]] = []
     broken: list[tuple[str, str]] = []
@@ -123,8 +132,10 @@ def _sort_failures(
 
 
 def by_reason(failures: Iterable[tuple[str, str]]) -> list[str]:
-    """Return a text for each reason that results have, after the names of the first of these and
-    how many more there are.
+    """Return a text for each reason that results have, after the names of the first three of these
+    and how many more there are.
+
+    A failure is a label and a reason.
     """
     texts = []
     for reason, group in grouped(failures, itemgetter(1)).items():
@@ -140,10 +151,13 @@ def write_apart(
 ) -> None:
     """Write results of experiments, which need not be registered, into a folder of their own, which
     `pudle report` reads like that of a run.
+
+    The records lie in ``store``, and ``run.json``, which lists these experiments alone, replaces
+    one that is there; they have no commit.
     """
     store = Store(folder / "store", folder.name, device)
     run = RunList(commit="")
     for carried, result in carried_out:
-        carried.conclude(store, result)
+        carried.write_result(store, result)
         run.experiments[carried.name] = carried.file(carried.key(store))
     run.write(folder / "run.json")

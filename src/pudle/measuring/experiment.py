@@ -75,8 +75,8 @@ class Experiment(ABC):
         return first_sentence(inspect.getdoc(type(self)) or "")
 
     def expected_seconds(self) -> float | None:
-        """Return about how many seconds it takes on one core, or None where nobody knows; an order
-        of magnitude is enough.
+        """Return about how many seconds it takes on one core, an order of magnitude; None, as by
+        default, where nobody knows.
         """
         return None
 
@@ -84,7 +84,7 @@ class Experiment(ABC):
     def run(
         self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
     ) -> ExperimentResult:
-        """Carry the experiment out.
+        """Carry the experiment out, and return its result.
 
         Parameters
         ----------
@@ -103,6 +103,6 @@ class Experiment(ABC):
 
     def fingerprint(self) -> str:
         """Return a text of all that the result depends on besides fields and sources, such as the
-        state of files that are read.
+        state of files that are read; empty by default.
         """
         return ""

@@ -8,7 +8,7 @@ Key = TypeVar("Key")
 
 
 def grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
-    """Return rows by a key, in the order of their first appearance."""
+    """Return rows by a key, keys and rows in the order of their first appearance."""
     groups: dict[Key, list[Row]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)

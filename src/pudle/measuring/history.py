@@ -28,14 +28,19 @@ from .stored_files import RunList
 
 def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str]]:
     """Write asv's results of a commit of the repository at `root` from the store, unless they are
-    those of the files that the run lists; return what failed and why.
+    those of the files that the run lists; return what failed and why, in one pair or none.
 
     Nothing is written where the times of all these files are those that were noted in
-    ``runs/COMMIT.history`` the last time; otherwise a forked copy of this process writes.
+    ``runs/COMMIT.history`` the last time. Otherwise asv's configuration is written, a forked copy
+    of this process writes the results, and the times are noted anew. Imports the benchmarks, and
+    runs git.
     """
     run, path = RunList.read(folder / "run.json"), folder / "runs" / f"{commit}.history"
 
     def state() -> str:
+        """Return a digest of the selection, and of the times of change of the listed records and of
+        asv's results of the commit.
+        """
         files = [folder / "store" / str(row[-1]) for row in (*run.records, *run.costs)]
         files += sorted(folder.glob(f"results/*/{commit[:8]}-*.json"))
         times = [(file, file.stat().st_mtime_ns if file.exists() else None) for file in files]
@@ -55,10 +60,12 @@ def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str
 
 
 def configure(folder: Path, root: Path, benchmarks: str) -> None:
-    """Write asv's configuration for a folder of results of the repository at `root`.
+    """Write asv's configuration, ``asv.conf.json``, into a folder of results of the repository at
+    `root`.
 
     asv works in the folder of its configuration, which can therefore be copied elsewhere with all
-    that it names; its folders there are asv's default ones. Environments exist already.
+    that it names: paths are relative, and its folders there are asv's default ones. Environments
+    exist already.
     """
     content = {
         "version": 1,
@@ -72,7 +79,12 @@ def configure(folder: Path, root: Path, benchmarks: str) -> None:
 
 
 def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
-    """Write asv's results of a commit from the store of a folder."""
+    """Write asv's results of a commit from the store of a folder, with the list of benchmarks and a
+    file about this machine beside them.
+
+    Sets the environment variable of the selection, and imports asv and the benchmarks. `date` is in
+    milliseconds.
+    """
     # Slow to import, and only needed here.
     from asv import benchmarks, config, machine, results, runner, util
     from asv_runner.discovery import get_benchmark_from_name, list_benchmarks
@@ -105,8 +117,8 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
 
 
 def _accuracy_value(stored: Stored, function: Any, estimator: str, depth: int) -> float | None:
-    """Return the value of a benchmark of the accuracy for a cell: NaN where it skips the cell, None
-    where it fails.
+    """Return the value of a benchmark of the accuracy for a cell: NaN where it skips the cell or
+    the run lists no score of it, None where it fails.
     """
     try:
         function.__self__.look_up(stored.scores[function.__self__.case.name, estimator], depth)
@@ -120,8 +132,8 @@ def _accuracy_value(stored: Stored, function: Any, estimator: str, depth: int) -
 def _cost_value(
     stored: Stored, function: Any, estimator: str, depth: int
 ) -> float | list[float] | None:
-    """Return the samples of a time, or a peak with the process that it is measured in; NaN where a
-    cell is skipped or not measured, None where it fails.
+    """Return the samples of a time, or a peak together with the memory of the process that it was
+    measured in; NaN where a cell is skipped or not measured, None where it failed.
     """
     cells = function.__self__
     record = stored.costs.get((cells.metric, cells.case.name, estimator, depth))

@@ -21,8 +21,11 @@ Clock = Callable[[], float]
 
 
 def clock(device: str) -> Clock:
-    """Return the clock of a device: on the CPU that of the processor, which stands still while
-    other work has it, where one thread works; that of a GPU waits until all queued work is done.
+    """Return the clock of a device: a function that gives seconds, from any beginning.
+
+    On the CPU, where torch has one thread at the time of this call, it counts the processor's time
+    of this process, which stands still while other work has the processor; with more threads it
+    counts elapsed time. On a GPU it waits until all queued work is done, and counts elapsed time.
     """
 
     def gpu() -> float:
@@ -35,8 +38,9 @@ def clock(device: str) -> Clock:
 
 def sample(call: Callable[[], object], clock: Clock) -> float:
     """Return the seconds of the fastest of as many calls as take two milliseconds together, of one
-    where that takes longer: other work on the machine only ever adds to a time. There is no
-    garbage collection meanwhile.
+    where that takes longer: other work on the machine only ever adds to a time.
+
+    A call counts as a microsecond at least. There is no garbage collection meanwhile.
     """
     seconds: list[float] = []
     while sum(seconds) < 0.002:
@@ -48,8 +52,9 @@ def sample(call: Callable[[], object], clock: Clock) -> float:
 def peak_memory(call: Callable[[], object], device: str) -> tuple[int, int]:
     """Return the bytes that a call takes at its peak beyond those taken before, and these.
 
-    On the CPU the peak is that of this process, which should be a new copy that makes no other
-    call: the system keeps the peak of a whole life. On a GPU it is that of torch's memory.
+    On the CPU the peak is that of this process since it began, so that it should be a new copy that
+    makes no other call; the first number is then at least the size of a page. On a GPU the peak is
+    that of torch's memory, whose record of peaks is reset.
     """
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
@@ -63,7 +68,7 @@ def peak_memory(call: Callable[[], object], device: str) -> tuple[int, int]:
 
 
 def _peak_of_process() -> int:
-    """Return the peak of this process's memory in bytes."""
+    """Return the peak of this process's memory in bytes, since it began."""
     # macOS counts bytes, and other systems count KiB.
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -72,6 +77,9 @@ def _peak_of_process() -> int:
 def problem_and_algorithm(case: Case, device: str) -> tuple[Problem, Algorithm]:
     """Return the problem of a case's first seed, with its Lipschitz constant computed where needed,
     and the algorithm.
+
+    The problem that was drawn last is kept for the process, and cases that differ in name,
+    algorithm and depths share it. Imports the user's files that the specs name.
     """
     # Cases of one problem share it.
     problem = _draw_problem(replace(case, name="any", algorithm="any", depths=(0,)), device)
@@ -82,6 +90,10 @@ def problem_and_algorithm(case: Case, device: str) -> tuple[Problem, Algorithm]:
 
 @functools.lru_cache(maxsize=1)
 def _draw_problem(case: Case, device: str) -> Problem:
+    """Draw the problem of a case's first seed, and let torch import what its first gradients need.
+
+    The problem is kept until another is asked for, and given up before that is drawn.
+    """
     # The cache would keep the problem before until this one is drawn.
     _draw_problem.cache_clear()
     problem = case.make_problem(case.seeds[0], device)
@@ -95,11 +107,12 @@ def _draw_problem(case: Case, device: str) -> Problem:
 
 
 def touch(estimator: GradientEstimator, problem: Problem, algorithm: Algorithm, depth: int) -> None:
-    """Estimate on one sample, or on a problem without samples, at a depth of two at most, so that
-    the code that this needs lies in memory; errors are ignored here.
+    """Make one small estimate and drop it, so that the code that an estimate needs lies in memory.
 
-    Pages of libraries count as memory of a process once they are used, and some are imported at
-    their first use: 20 to 70 MB, which the first estimate would seem to need.
+    Kernels are compiled or loaded first. The estimate is on one sample, or on the whole of a
+    problem without samples, at a depth of two at most; errors are ignored here. Pages of libraries
+    count as memory of a process once they are used, and some are imported at their first use: 20 to
+    70 MB, which the first estimate would seem to need.
     """
     # One sample may be too little work for the kernels.
     kernels.prepare((problem.theta.dtype,))

@@ -20,10 +20,10 @@ Cases = Mapping[Any, Mapping[str, Any]]
 
 
 def labels(cases: Cases) -> dict[Any, str]:
-    """Return a label for each of some cases, given as their fields, no two alike.
+    """Return a label for each of some cases, given as their fields, no two alike, by the same keys.
 
     That is the name that its author chose, or ``x.csv, HeavyBall(step=0.1), lasso`` where the name
-    was made of the specs.
+    was made of the specs; of two cases that this would call alike, each has its name instead.
     """
     words, texts = _words(cases), {}
     for key, case in cases.items():
@@ -35,8 +35,12 @@ def labels(cases: Cases) -> dict[Any, str]:
 
 
 def problem_labels(cases: Cases) -> dict[Any, str]:
-    """Return a label for each problem of some cases, no two alike: its dataset and its loss, as in
-    ``x.csv, lasso``, or ``digits-lasso`` where a case is called ``digits-ista-lasso``.
+    """Return a label for each problem of some cases, no two alike, by the field ``problem`` of the
+    cases.
+
+    It is dataset and loss, as in ``x.csv, lasso``, or ``digits-lasso`` where the first case of the
+    problem is called ``digits-ista-lasso``. A problem that has its case's own name, or whose label
+    another has too, is called as `labels` calls the case.
     """
     case_labels, words, texts = labels(cases), _words(cases), dict[Any, list[str]]()
     for key, case in cases.items():
@@ -53,16 +57,23 @@ def problem_labels(cases: Cases) -> dict[Any, str]:
 
 
 def _has_chosen_name(case: Mapping[str, Any]) -> bool:
-    """Tell whether the name of a case is more than its specs in the form for files."""
+    """Tell whether the author of a case chose its name.
+
+    A name is not chosen that begins with the slugs of dataset, algorithm and loss without being
+    just these three specs, or that holds a digest of eight digits, as `spec_slug` and `short` make
+    it.
+    """
     name, *specs = (case[key] for key in ("name", "dataset", "algorithm", "loss"))
     made_of_specs = name.startswith("-".join(map(slug, specs))) and name != "-".join(specs)
     return not made_of_specs and not re.search(r"-[0-9a-f]{8}(-|$)", name)
 
 
 def _words(cases: Cases) -> dict[str, str]:
-    """Return a label for each dataset and algorithm, by spec, that cases have: the last name of the
-    file that it reads, the class in a user's file with its options, or the spec,
-    as where two would read alike. It is stored text, which may be no spec.
+    """Return a label for each dataset and algorithm, by spec, that cases have.
+
+    That is the last name of the file or folder that its options ``path`` or ``folder`` name, else
+    the spec without the path of a user's file, else, where two would read alike, the whole spec.
+    Specs are stored text here, which may be no specs: nothing is parsed or imported.
     """
     texts = {}
     for spec in {case[key] for case in cases.values() for key in ("dataset", "algorithm")}:
@@ -74,7 +85,9 @@ def _words(cases: Cases) -> dict[str, str]:
 
 
 def _distinct(texts: Mapping[Any, Sequence[str]]) -> dict[Any, str]:
-    """Return the first of each key's texts that no other key has."""
+    """Return the first of each key's texts that no other key has; if all are shared, the first of
+    those that the fewest have.
+    """
     counts = Counter(chain(*texts.values()))
     return {key: min(candidates, key=counts.__getitem__) for key, candidates in texts.items()}
 
@@ -82,13 +95,18 @@ def _distinct(texts: Mapping[Any, Sequence[str]]) -> dict[Any, str]:
 def slug(spec: str) -> str:
     """Return a spec as it stands in the name of a file: letters, digits, points and underscores, at
     most `SLUG_BYTES`.
+
+    Other characters in a row become one underscore, and the end is cut off: two specs may have the
+    same slug.
     """
     plain = re.sub(r"(?:[^\w.]|_)+", "_", unicodedata.normalize("NFC", spec)).strip("_")
     return plain.encode()[:SLUG_BYTES].decode(errors="ignore").rstrip("_")
 
 
 def short(name: str) -> str:
-    """Return the name of a case, cut and with a digest of the whole where it is too long."""
+    """Return the name of a case, of at most twice `SLUG_BYTES`: a longer one is cut, and followed
+    by eight digits of a digest of the whole.
+    """
     if len(name.encode()) <= 2 * SLUG_BYTES:
         return name
     beginning = name.encode()[: 2 * SLUG_BYTES - 9].decode(errors="ignore")
@@ -98,10 +116,11 @@ def short(name: str) -> str:
 def spec_slug(spec: str, home: Path, paths: Collection[str] = ()) -> str:
     """Return a spec as it stands in the names of cases: readable, and no two specs alike.
 
-    A digest follows where the readable part alone cannot tell two specs apart, because options
-    other than plain numbers lose characters. Of a path (the options named in `paths`, and a file of
-    the user's that a spec names) the readable part has the last name, and the digest the path as
-    seen from `home`, the folder of the results.
+    A digest of eight digits follows where the readable part alone cannot tell two specs apart,
+    because options other than plain numbers and words lose characters, or it is too long. Of a path
+    (the options named in `paths`, and a file of the user's that a spec names) the readable part has
+    the last name, and the digest the path as seen from `home`, the folder of the results. No file
+    is read or imported.
     """
     if re.fullmatch(r"\w+(\([\w=., ]*\))?", spec) and len(spec.encode()) < SLUG_BYTES:
         return slug(spec)

@@ -72,6 +72,9 @@ class Options:
         return any(axes) or bool(self.seeds or self.samples)
 
     def _check_cores(self) -> None:
+        """Refuse, by InvalidArgument, more threads than this process may use cores; imports
+        torch.
+        """
         # Not above: it loads torch, which takes a second that `--help` need not wait for.
         from ..threads import number_of_cores
 

@@ -62,7 +62,7 @@ class Plan:
 
     @cached_property
     def plugins(self) -> dict[str, GradientEstimator]:
-        """The estimators that do not come from this package, by spec."""
+        """The estimators of plug-ins and users' files that are measured, by spec."""
         estimators = {spec: names.make_estimator(spec) for spec in self.selection.estimators}
         return {
             spec: estimator
@@ -71,6 +71,7 @@ class Plan:
         }
 
     def _costs_at_timed_depths(self) -> Iterator[EstimateCost]:
+        """Yield the costs of every pair at the timed depths that its case scores."""
         selection, torch_depths = self.selection, self._torch_depths()
         for case, estimator in selection.pairs:
             for depth in selection.timed_depths:
@@ -83,7 +84,11 @@ class Plan:
                     yield EstimateCost(TORCH_TIME, case, estimator, depth, selection.threads)
 
     def _torch_depths(self) -> tuple[int, ...]:
-        """Return the depths at which times are measured on the torch path as well."""
+        """Return the depths at which times are measured on the torch path as well; none if no times
+        are asked for, or PUDLE_KERNELS turns kernels off.
+
+        They are the selection's or, without some, all timed depths where a plug-in is measured.
+        """
         selection = self.selection
         if TIME not in selection.costs or kernel_choice.chosen_path() == "torch":
             # Without kernels, every time is one of the torch path.
@@ -93,7 +98,7 @@ class Plan:
 
     def _times_of_answers(self) -> Iterator[EstimateCost]:
         """Yield the times at the depths from which on an estimator has an error that answers ask
-        for.
+        for, if times are asked for; one that never has it gets none.
         """
         if TIME not in self.selection.costs:
             return

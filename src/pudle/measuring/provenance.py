@@ -61,7 +61,9 @@ _OFF = {"core.fsmonitor": "false", "core.hooksPath": os.devnull, "log.showSignat
 
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder, without programs that only the repository's own settings name, and
-    return what it prints.
+    return what it prints, without white space at its ends.
+
+    NoRepository says that git is missing, or that it failed.
     """
     listed = run(["git", "-C", folder, "config", "--list", "--show-scope", "--name-only"]).stdout
     scopes = [line.partition("\t") for line in listed.splitlines()]
@@ -84,7 +86,9 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def repository(folder: Path) -> Path:
-    """Return the root of the git repository around a folder, which must have a commit."""
+    """Return the root of the git repository around a folder; NoRepository says that there is none,
+    or none with a commit.
+    """
     git(folder, "rev-parse", "--verify", "HEAD")
     return Path(git(folder, "rev-parse", "--show-toplevel"))
 
@@ -94,8 +98,10 @@ HOME = ".asv"
 
 
 def make_results_folder(folder: Path) -> None:
-    """Make a folder for results if it is missing. A new `.asv` around it is kept out of git by a
-    file of its own, so that it does not show as untracked in the user's repository.
+    """Make a folder for results, with its parents, if it is missing.
+
+    A new `.asv` around it is kept out of git by a file ``.gitignore`` of its own, so that it does
+    not show as untracked in the user's repository.
     """
     homes = [place for place in (folder, *folder.parents) if place.name == HOME]
     new_homes = [home for home in homes if not home.exists()]
@@ -108,7 +114,9 @@ def make_results_folder(folder: Path) -> None:
 
 def results_home() -> Path:
     """Return where results go unless a command is told otherwise: ``.asv`` in the repository around
-    the working folder.
+    the working folder or, outside any repository, in the working folder itself.
+
+    The folder is not made. Runs git.
     """
     try:
         return repository(Path.cwd()) / HOME
@@ -117,7 +125,9 @@ def results_home() -> Path:
 
 
 def installed_files() -> dict[str, Path]:
-    """Return the source files of the installed package by their place in the repository."""
+    """Return the source files of the installed package by their place in the repository; its
+    packages are imported.
+    """
     files: dict[str, Path] = {}
     for folder, package in PACKAGE_FOLDERS.items():
         for location in importlib.import_module(package).__path__:
@@ -127,10 +137,10 @@ def installed_files() -> dict[str, Path]:
 
 
 def installed_commit(root: Path) -> tuple[str, bool]:
-    """Return the commit of the checkout at `root`, and whether tracked files differ from it.
+    """Return the commit of the repository at `root`, and whether tracked files differ from it.
 
-    PudleError says that it is a checkout of this project, any of whose files differs from the
-    installed one.
+    If it is a checkout of this project, PudleError says that one of its files differs from the
+    installed one. Reads all source files, and runs git.
     """
     installed = installed_files()
     for folder in PACKAGE_FOLDERS if (root / "src/pudle/__init__.py").exists() else ():
@@ -149,15 +159,17 @@ def installed_commit(root: Path) -> tuple[str, bool]:
 
 @cache
 def source_digest() -> str:
-    """Return a digest of all source files of the installed package, which labels results that have
-    no commit.
+    """Return a digest, 12 digits, of all source files of the installed package, which labels
+    results that have no commit; they are read once per process.
     """
     return digest_of(installed_files())[:12]
 
 
 @cache
 def machine() -> Origin:
-    """Return the machine and the versions, which a reader needs to judge the numbers."""
+    """Return the machine and the versions, which a reader needs to judge the numbers; all else in
+    the record is empty. Found out once per process.
+    """
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     file = Path("/proc/cpuinfo")
     described = file.read_text() if file.exists() else ""
@@ -178,7 +190,12 @@ def machine() -> Origin:
 
 
 def provenance(device: str, profile: str, commit: str = "", dirty: bool = False) -> Origin:
-    """Return the provenance to keep with a result."""
+    """Return the provenance to keep with a result: machine, number of torch's threads now, kernels,
+    date, and a digest of the sources where no clean commit says what was measured.
+
+    With the device ``cuda`` the GPU is asked for its name, after which this process can no longer
+    be copied.
+    """
     return structs.replace(
         machine(),
         threads=torch.get_num_threads(),

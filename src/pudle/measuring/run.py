@@ -62,7 +62,9 @@ class Run:
 
     @cached_property
     def plan(self) -> Plan:
-        """The results that are asked for; it is made anew when the scores are known."""
+        """The results that are asked for, whose records are read from the store; it is made anew
+        when the scores are known.
+        """
         plan = self._plan_from_records()
         # Keys are those of the moment at which the run begins.
         for result in plan.results:
@@ -104,7 +106,9 @@ class Run:
         return self.shelf.place(result)
 
     def record(self, result: RecordedResult[R]) -> R | None:
-        """Return the record of a result, if there is one."""
+        """Return the record of a result, None where there is none that is whole and up to date;
+        each is read once.
+        """
         return self.shelf.record(result)
 
     def is_missing(self, result: RecordedResult[Record]) -> bool:
@@ -124,9 +128,13 @@ class Run:
     def missing(
         self, *, costs: bool = True, remeasure: bool = False, workers: int | None = 1
     ) -> Iterator[Stage]:
-        """Yield the work that is left, stage by stage: each is planned when those before it are
-        done. All costs are measured if `remeasure`, and none without `costs`. `workers` processes
-        of this machine carry it out; None stands for those of other machines.
+        """Yield the work that is left, stage by stage: references and kernels, scores, memories,
+        times, experiments. Some may be empty.
+
+        Each stage is planned when the iteration comes to it, after those before it are done. All
+        costs are measured if `remeasure`, and none without `costs`. `workers` processes of this
+        machine carry the experiments out; None stands for those of other machines. Once the scores
+        are known the plan is made anew and, if the run has begun, its list is written again.
         """
         stages = Stages(self.plan, self.shelf, self.rounds)
         scores = stages.missing_scores()
@@ -152,12 +160,15 @@ class Run:
         remeasure: bool = False,
         progress: ProgressCallback = silent,
     ) -> list[Result[object]]:
-        """Measure what is missing, and return what was measured now.
+        """Measure what is missing, write it to the store, and return what was measured now,
+        references included.
 
         Scores and experiments run where the executor runs them. Costs run in fresh processes of
-        this machine, `workers` of them for memories, unless the executor is this process. A process
+        this machine, `workers` of them for memories, by default one per core, unless the executor
+        is this process. With `remeasure` all costs are measured, without `costs` none. A process
         that runs out of time or memory, or crashes, costs its own work only, and of that the depths
-        that are left: the record says so.
+        that are left: the record says so. `progress` is called after each piece of work with the
+        counts of its stage.
         """
         measured_now: list[Result[object]] = []
         processes = 1 if isinstance(executor, InProcess) else getattr(executor, "size", None)
@@ -186,8 +197,8 @@ class Run:
         return self.store.folder.parent
 
     def begin(self) -> None:
-        """Freeze the selection and write down which files hold its results, for the folder and for
-        the commit.
+        """Freeze the selection, in ``selection.json``, and write down which files hold its results,
+        for the folder (``run.json``) and for the commit, if there is one (``runs/COMMIT.json``).
 
         It is written first, so that it holds for a run that is interrupted; what a run of
         experiments, or of cases alone, does not select stays listed.
@@ -203,7 +214,12 @@ class Run:
             self._write_list(self.folder / "runs" / name)
 
     def _write_list(self, path: Path) -> None:
-        """Write which files hold the results, beside those that a list names already."""
+        """Write which files hold the results, and what `pudle check` last found of each plug-in,
+        into the list at a path.
+
+        Experiments are added to those that it names already; cases, if there are some, replace
+        those that it has. A list that is damaged or of another version begins anew.
+        """
         run = RunList(commit=self.store.commit)
         # One that is damaged or of an older version begins anew.
         with contextlib.suppress(UnreadableResult):
@@ -228,7 +244,9 @@ class Run:
     # -- what came of it
 
     def counts(self, measured_now: Sequence[Result[object]], where: str = "") -> list[str]:
-        """Return the counts of the results that were measured now, and where costs were."""
+        """Return texts with the counts of the scores, costs and experiments that were measured now,
+        and of their statuses; `where` says where costs were.
+        """
         parts = self._count_statuses(self.scores, measured_now, "scores computed")
         if n_costs := len(set(self.costs).intersection(measured_now)):
             counted = text.count(n_costs, "time or memory", "times and memories")
@@ -242,7 +260,9 @@ class Run:
         measured_now: Sequence[Result[object]],
         noun: str,
     ) -> list[str]:
-        """Return the count of new results among a total, and of these the count of each status."""
+        """Return the count of new results among a total, then of these the count of each status, as
+        in ``3 of 8 scores computed now``; nothing without results.
+        """
         if not results:
             return []
         new = set(results).intersection(measured_now)
@@ -252,14 +272,19 @@ class Run:
         return [f"{len(new)} of {len(results)} {noun} now", *by_status]
 
     def measured(self) -> Mapping[str, tuple[Measured, ...]]:
-        """Return the measurements that answers rest on, by the names of cases."""
+        """Return the measurements that answers rest on, by the names of cases, of all records that
+        there are; nothing is measured.
+        """
         scores = filter(None, map(self.record, self.scores))
         return measurements(scores, [*filter(None, map(self.record, self.costs))])
 
     def failures(
         self, *, costs: bool = True
     ) -> list[tuple[RecordedResult[Record], MeasurementStatus]]:
-        """Return the results that have no number, and why."""
+        """Return the results whose record has a status other than ok, with status and reason:
+        scores, with `costs` times and memories, then experiments. One that has no record is left
+        out.
+        """
         results: list[RecordedResult[Record]] = [*self.scores]
         if costs:
             results += self.costs

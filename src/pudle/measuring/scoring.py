@@ -78,9 +78,10 @@ def failed(status: str, reason: str) -> Score:
 def score(estimate: Estimate, reference: Reference) -> Score:
     """Score an estimate against a reference that is certified, or the limit of an algorithm.
 
-    Three cases get a status and no number: a reference that is uncertified or has a zero gradient
-    gives its own status, an estimate that is not finite is ``diverged``, and one of the wrong type
-    or shape is an ``error``.
+    Nothing is raised for an estimate that is wrong; three cases get a status and no number: a
+    reference that is uncertified or has a zero gradient gives its own status, an estimate that is
+    not finite or whose error exceeds 1e150 is ``diverged``, and one of the wrong type or shape is
+    an ``error``. Errors are computed in float64 on the CPU.
     """
     if reference.status not in SCORED:
         return failed(reference.status, reference.reason)

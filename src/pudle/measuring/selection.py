@@ -98,7 +98,9 @@ class Selection:
         ]
 
     def left_out(self, case: str, estimator: str) -> bool:
-        """Tell whether an estimator is not measured on a case."""
+        """Tell whether an estimator, by its spec, is not measured on a case, by its name, because
+        `limited` says so.
+        """
         patterns = [pattern for name, pattern, _ in self.limited if name == estimator]
         included = [pattern for pattern in patterns if not pattern.startswith("!")]
         excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
@@ -108,11 +110,14 @@ class Selection:
 
 
 def select(profile: Selection, options: Options, home: Path | None = None) -> Selection:
-    """Return the selection of a profile, changed by options; installed plug-ins are measured too,
-    unless the options name the only estimators.
+    """Return the selection of a profile, changed by options.
 
-    `home` is the folder of the results, from which paths in names are seen. Patterns that match
-    nothing and specs that name nothing raise InvalidArgument.
+    Installed plug-ins are measured too, unless the options name the only estimators; those that
+    need arguments are named on stderr. A profile's experiments stay unless options choose cases or
+    estimators; options that choose experiments alone leave no cases. Datasets that the options name
+    are drawn once, and their user's files are imported. `home` is the folder of the results, by
+    default the repository's, from which paths in names are seen. Patterns that match nothing and
+    specs that name nothing raise InvalidArgument.
     """
     requested = [_canonical_estimator(spec) for spec in options.estimators]
     estimators = requested if options.only else (*profile.estimators, *plugins(), *requested)
@@ -145,8 +150,12 @@ def select(profile: Selection, options: Options, home: Path | None = None) -> Se
 def _limits(
     profile: Selection, options: Options, requested: Collection[str]
 ) -> tuple[tuple[str, str, str], ...]:
-    """Return the limits of a profile that still hold: an estimator that a user names is measured
-    wherever the user asks.
+    """Return the limits of a profile that still hold beside options: an estimator that a user names
+    is measured wherever the user asks.
+
+    Options that name algorithms lift all limits, other options that change cases, and `requested`
+    estimators theirs, only those that say where an estimator is measured; those that exclude cases
+    (``!``) stay.
     """
     if options.algorithms:
         return ()
@@ -158,7 +167,11 @@ def _limits(
 
 
 def _cases(profile: Selection, options: Options, home: Path) -> dict[str, Case]:
-    """Return the cases that options leave of a profile, or make of them, by name."""
+    """Return the cases that options leave of a profile, or make of them, by name.
+
+    Patterns that match published names choose the profile's cases before these are changed, any
+    others choose among the changed ones.
+    """
     published = {case.name: case for case in profile.cases}
     # A published name selects its case also where the options change it, and so give it another
     # name.
@@ -179,8 +192,10 @@ def _cases(profile: Selection, options: Options, home: Path) -> dict[str, Case]:
 def _matching(
     patterns: Collection[str], items: dict[str, T], option: str, hint: str
 ) -> dict[str, T]:
-    """Return the items whose name matches a pattern, all if there is none; each pattern must
-    match a name.
+    """Return the items whose name matches a pattern, in their order, and all if there is no
+    pattern.
+
+    InvalidArgument, whose text ends with the `hint`, refuses a pattern that matches no name.
     """
     for pattern in patterns:
         if not fnmatch.filter(items, pattern):
@@ -190,8 +205,10 @@ def _matching(
 
 
 def _canonical_estimator(spec: str) -> str:
-    """Return the canonical spec of an estimator that the user names, or refuse one that cannot be
-    stored under it.
+    """Return the canonical spec of an estimator that the user names, whose file is imported.
+
+    SpecError says that it names nothing, and InvalidArgument that its fingerprint, which keys of
+    results need, cannot be taken.
     """
     canonical = names.canonical("estimators", spec)
     try:
@@ -204,8 +221,10 @@ def _canonical_estimator(spec: str) -> str:
 
 
 def plugins() -> Iterator[str]:
-    """Yield the specs of the installed plug-in estimators that need no arguments; name the others
-    on stderr.
+    """Yield the specs of the installed plug-in estimators that need no arguments, with their
+    default options; name the others on stderr.
+
+    Imports all plug-ins, and makes an object of each.
     """
     for name, cls in names.list_estimators().items():
         if names.is_plugin(cls):
@@ -222,7 +241,8 @@ def cross_cases(cases: Collection[Case], options: Options, home: Path) -> dict[s
 
     A case that the profile has, at whatever depths, keeps its name there, and with other seeds adds
     their number to it. Any other gets one that says what it is; `home` is the folder of the
-    results, from which paths in names are seen.
+    results, from which paths in names are seen. Of two cases with one name the first counts.
+    Datasets that the options name are drawn once, see `_cases_on`.
 
     Raises
     ------
@@ -254,7 +274,12 @@ def _key_without_seeds(case: Case) -> tuple[object, str]:
 
 
 def _drafts(cases: Collection[Case], options: Options) -> list[Case]:
-    """Return the crossed cases, which have the names of those that they come from."""
+    """Return the crossed cases, which have the names of those that they come from.
+
+    The axes that options leave out are those of the case or, for a dataset that they name, its own
+    losses with the algorithm and the target of its problem. The target becomes ``limit`` where the
+    thresholding rule leads to no minimizer, unless the options name one.
+    """
     bases = list(cases)
     if options.datasets:
         # A profile of experiments alone has no cases.
@@ -285,7 +310,9 @@ def _drafts(cases: Collection[Case], options: Options) -> list[Case]:
 
 
 def _check_losses_and_samples(cases: Collection[Case], options: Options) -> None:
-    """Refuse a loss that no dataset of the cases has, and a number of samples that none takes."""
+    """Refuse, by InvalidArgument, a loss that no dataset of the cases has, and a number of samples
+    that none takes; one that has them is enough.
+    """
     datasets = {case.dataset: names.make_dataset(case.dataset) for case in cases}
     offered = dict.fromkeys(loss for dataset in datasets.values() for loss in dataset.losses)
     for loss in options.losses:
@@ -300,7 +327,9 @@ def _check_losses_and_samples(cases: Collection[Case], options: Options) -> None
 
 
 def _descriptive_name(case: Case, options: Options, home: Path) -> str:
-    """Return a name for a case made of its dataset, algorithm, loss, targets and seeds."""
+    """Return a name for a case made of its dataset, algorithm and loss, of the targets and the
+    number of seeds that the options name, cut if it is too long.
+    """
     parts = [
         spec_slug(case.dataset, home, names.path_options(names.make_dataset(case.dataset))),
         spec_slug(case.algorithm, home, names.path_options(case.make_algorithm())),
@@ -313,7 +342,9 @@ def _descriptive_name(case: Case, options: Options, home: Path) -> str:
 
 
 def _with_n_samples(spec: str, samples: int | None) -> names.Spec[Dataset]:
-    """Return a dataset with the number of samples that is given, if it has such an option."""
+    """Return the spec of a dataset with the number of samples that is given; None, or a dataset
+    without such an option, leaves it as it is.
+    """
     dataset: Any = names.make_dataset(spec)
     if samples and hasattr(dataset, "n_samples"):
         dataset = replace(dataset, n_samples=samples)
@@ -321,11 +352,13 @@ def _with_n_samples(spec: str, samples: int | None) -> names.Spec[Dataset]:
 
 
 def _cases_on(spec: names.Spec[Dataset], like: Case) -> list[Case]:
-    """Return a case for each loss of a dataset, with the algorithm and the target of its problem.
+    """Return a case for each loss of a dataset, with the algorithm and the target of its problem,
+    and all else as the case `like`.
 
-    It is drawn once, so that an empty folder or an unreadable file is refused before anything is
-    measured. A dataset of a user's file is drawn again, here and in another process: one that draws
-    another problem would score it by a wrong reference.
+    The dataset is drawn once, with its first loss, so that an empty folder or an unreadable file is
+    refused (InvalidArgument) before anything is measured. A dataset of a user's file is drawn
+    again, here and in another process: one that draws another problem would score it by a wrong
+    reference.
     """
     dataset = spec.made
     try:
@@ -349,7 +382,9 @@ def _cases_on(spec: names.Spec[Dataset], like: Case) -> list[Case]:
 
 
 def _check_redraws(spec: names.Spec[Dataset], problem: Problem) -> None:
-    """Refuse a dataset that draws another problem, here or in another process."""
+    """Refuse, by InvalidArgument, a dataset that does not draw the given problem again, here or in
+    another process, which is started for that.
+    """
     known = probe(problem)
     why = why_another(known, problem) or _why_another_draw(known, spec)
     if not why:

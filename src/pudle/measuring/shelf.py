@@ -34,7 +34,9 @@ class Shelf:
     _places: dict[Result[object], ResultPlace] = field(init=False, default_factory=dict)
 
     def place(self, result: Result[object]) -> ResultPlace:
-        """Return the file of a result and its key."""
+        """Return the file of a result, whether or not it exists, and its key, as they were when
+        first asked for.
+        """
         if result not in self._places:
             self._places[result] = self.store.place(result)
         return self._places[result]
@@ -44,7 +46,11 @@ class Shelf:
         return self.place(result).path.relative_to(self.store.folder).as_posix()
 
     def record(self, result: RecordedResult[R]) -> R | None:
-        """Return the record of a result, if there is one."""
+        """Return the record of a result, None where there is none that is whole and up to date.
+
+        The store is read at the first call for a result; afterwards the answer stays, unless
+        `records` is changed.
+        """
         if result not in self.records:
             self.records[result] = result.read_at(self.place(result))
         # What lies there is what the result read, or wrote.
@@ -56,10 +62,12 @@ class Shelf:
         return record is None or record.status in BROKEN
 
     def is_measurable(self, cost: EstimateCost) -> bool:
-        """Tell whether the score at the depth of a cost is ok."""
+        """Tell whether the score at the depth of a cost is ok at all seeds and targets."""
         record = self.record(Scores(cost.case, cost.estimator))
         return record is not None and record.at(cost.depth).status == "ok"
 
     def store_for(self, results: Iterable[Result[object]]) -> Store:
-        """Return the store, which takes these results alone, under the keys of the plan."""
+        """Return the store for writing these results alone, under the keys of the plan: a result
+        that has another key by then is refused.
+        """
         return replace(self.store, planned=frozenset(self.place(result).key for result in results))

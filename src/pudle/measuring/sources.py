@@ -22,7 +22,8 @@ from ..workers import Owners
 
 
 def digest(rooms: tuple[str, ...], *parts: object) -> str:
-    """Return a digest of all source files that a result depends on.
+    """Return a digest of all source files that a result depends on, whose contents are read once
+    per process, until `forget` is called.
 
     `rooms` are folders or files of this package, and `parts` are the objects that the result is
     computed from, such as an estimator and a dataset.
@@ -31,9 +32,11 @@ def digest(rooms: tuple[str, ...], *parts: object) -> str:
 
 
 def classes(part: object) -> Iterator[type]:
-    """Yield the classes of an object and of the objects in its fields.
+    """Yield the class of an object and, recursively, the classes of the objects in the fields of a
+    dataclass.
 
-    A field that `pudle.names.spec_field` declares counts as the object that its spec makes.
+    A field that `pudle.names.spec_field` declares counts as the object that its spec makes, for
+    which a user's file is imported.
     """
     yield type(part)
     for field in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
@@ -47,7 +50,7 @@ def classes(part: object) -> Iterator[type]:
 
 def owners(*parts: object) -> Owners:
     """Return the names of the classes, of objects and of those in their fields, that come from
-    plug-ins and users' files.
+    plug-ins and users' files; none where all is built in.
     """
     every = {cls for part in parts for cls in classes(part)}
     return frozenset(
@@ -56,8 +59,10 @@ def owners(*parts: object) -> Owners:
 
 
 def files(rooms: tuple[str, ...], parts: frozenset[type] = frozenset()) -> dict[str, Path]:
-    """Return the source files that some rooms and classes rest on, by lasting name."""
-    paths = dict(itertools.chain(*(_in_room(room).items() for room in rooms)))
+    """Return the source files that some rooms and classes rest on, by lasting name: of a class also
+    those of its bases, foreign packages such as torch aside.
+    """
+    paths = dict(itertools.chain(*(_files_in_room(room).items() for room in rooms)))
     for cls in parts:
         for base in cls.__mro__:
             # Not those from, say, torch.
@@ -67,7 +72,12 @@ def files(rooms: tuple[str, ...], parts: frozenset[type] = frozenset()) -> dict[
 
 
 @functools.cache
-def _in_room(room: str) -> dict[str, Path]:
+def _files_in_room(room: str) -> dict[str, Path]:
+    """Return the Python files of a room of this package, a folder with all below it or a single
+    file, by path; commands and studies are left out.
+
+    They are listed once per process, until `forget` is called.
+    """
     root = Path(inspect.getfile(pudle)).parent
     return {
         path.relative_to(root).as_posix(): path
@@ -79,14 +89,16 @@ def _in_room(room: str) -> dict[str, Path]:
 
 def forget() -> None:
     """Look at all files again from now on."""
-    _in_room.cache_clear()
+    _files_in_room.cache_clear()
     digest_of_classes.cache_clear()
 
 
 @functools.cache
 def digest_of_classes(rooms: tuple[str, ...], parts: frozenset[type]) -> str:
-    """Return the digest of some rooms and classes, until it is asked to `forget` that of
-    the files as they were at first.
+    """Return the digest of some rooms and classes, with the names of the classes.
+
+    Files are read once per process: the digest stays that of the files as they were then until
+    `forget` is called.
     """
     class_names = []
     for cls in parts:
@@ -99,7 +111,7 @@ def digest_of_classes(rooms: tuple[str, ...], parts: frozenset[type]) -> str:
 
 
 def digest_of(files: Mapping[str, Path]) -> str:
-    """Return a digest of the names and the contents of files."""
+    """Return a digest of the names and the contents of files, which are read now."""
     result = hashlib.sha256()
     for name, path in sorted(files.items()):
         result.update(f"{name}\0".encode() + path.read_bytes())

@@ -64,18 +64,19 @@ class Work:
 
     @property
     def owners(self) -> Owners:
-        """The plug-ins and the users' files whose code the work runs."""
+        """The plug-ins and the users' files whose code the work runs, as names of classes."""
         return sources.owners(
             *itertools.chain(*(result.required_objects for result in self.results))
         )
 
     @property
     def input_files(self) -> list[tuple[Path, bool]]:
-        """The files of the user that the work reads, each with whether it is small enough to travel
-        to another machine.
+        """The files of the user that the work reads, as absolute paths, each with whether it is
+        small enough to travel to another machine.
 
-        They are the files that specs name classes in, and those that options name, such as the data
-        of a dataset.
+        They are the files that specs name classes in, which always travel, and those that options
+        name, such as the data of a dataset: of a small folder all its files, and of large data the
+        path alone, which stays.
         """
         files: dict[Path, bool] = {}
         for part in itertools.chain(*(result.required_objects for result in self.results)):
@@ -92,11 +93,14 @@ class Work:
     def conclude(self, outcome: Outcome[object]) -> list[object]:
         """Return the record of each result or, where the work failed, write records to the store
         that say why, and return these.
+
+        Work that went well has written its records itself. Results without a record, such as
+        references, get none where they failed.
         """
         if outcome.status == "ok":
             return outcome.result if isinstance(outcome.result, list) else [outcome.result]
         return [
-            result.failed(self.store, outcome)
+            result.write_failure(self.store, outcome)
             for result in self.results
             if isinstance(result, RecordedResult)
         ]
@@ -143,14 +147,19 @@ class Stages:
         return labels({case.name: vars(case) for case in self.plan.selection.cases})
 
     def missing_scores(self) -> list[Scores]:
-        """Return the scores that have no record, or one of something that broke."""
+        """Return the scores that have no record, or one of something that broke.
+
+        Records are read through the shelf, each once.
+        """
         return [score for score in self.plan.scores if self.shelf.is_missing(score)]
 
     def references(self, scores: Sequence[Scores]) -> Stage:
-        """Return the stage of the references that scores lack, while one process compiles kernels.
+        """Return the stage of the references that scores lack, while one process compiles kernels;
+        without scores an empty stage.
 
         Every estimator of a case needs them: in the stage of the scores, two workers would both
-        compute them.
+        compute them. Cases that share a reference have it once; what is stored and whole is left
+        out.
         """
         if not scores:
             return Stage([])
@@ -171,10 +180,11 @@ class Stages:
         return Stage(self._works(scores, self.plan.selection.timeout))
 
     def memories(self, *, remeasure: bool = False) -> Stage:
-        """Return the stage of the memories that are missing, or of all of them.
+        """Return the stage of the memories that are missing, or of all of them with `remeasure`,
+        where the score at the depth is ok.
 
-        They are measured in new processes, because memory that scores have given back would hide
-        what a gradient takes.
+        They are measured in new processes of this machine, one for each core, because memory that
+        scores have given back would hide what a gradient takes.
         """
         missing = [
             cost
@@ -185,8 +195,12 @@ class Stages:
         return Stage(works, alone=os.cpu_count(), start=start_for_memories)
 
     def times(self, *, remeasure: bool = False) -> Stage:
-        """Return the stage of the times, which are measured together for all cases of a problem,
-        also where one is missing: only those of the same rounds can be compared.
+        """Return the stage of the times where the score at the depth is ok, with one work for all
+        cases of a problem: only times of the same rounds can be compared.
+
+        A problem is measured again as a whole if one of its times is missing, if they are of
+        different rounds, or with `remeasure`. The works have no time limit, each of their times
+        has, and one process carries them out after each other.
         """
         times = [cost for cost in self._measurable_costs() if cost.metric != MEMORY]
         case_labels = self.case_labels
@@ -202,8 +216,12 @@ class Stages:
         return Stage(works, alone=1)
 
     def experiments(self, workers: int | None) -> Stage:
-        """Return the stage of the experiments that are missing. They share the cores that `workers`
-        processes of this machine leave free; None stands for those of other machines.
+        """Return the stage of the experiments that are missing, with the number of threads that
+        each may take.
+
+        That is the number of this machine's cores divided by that of the experiments that run at
+        once, at most `workers`. None stands for workers of other machines: then each has one
+        thread.
         """
         missing = [
             experiment for experiment in self.plan.experiments if self.shelf.is_missing(experiment)
@@ -219,15 +237,19 @@ class Stages:
         )
 
     def _measurable_costs(self) -> Iterator[EstimateCost]:
+        """Yield the costs of the plan whose score at their depth is ok."""
         return filter(self.shelf.is_measurable, self.plan.costs)
 
     def _lacks_common_turns(self, costs: Sequence[EstimateCost]) -> bool:
-        """Tell whether a time is missing, or some were not measured in turns with the others."""
+        """Tell whether a time is missing or failed for a reason that is tried again, or some were
+        not measured in turns with the others.
+        """
         records = [self.shelf.record(cost) for cost in costs]
         turns = {record.turns for record in records if record and record.value}
         return len(turns) > 1 or any(map(self.shelf.is_missing, costs))
 
     def _works(self, results: Iterable[Result[object]], timeout: float) -> list[Work]:
+        """Return a work for each result, whose store takes the result and its references alone."""
         case_labels = self.case_labels
         works = []
         for result in results:

@@ -72,12 +72,18 @@ class Store:
         return chosen_path()
 
     def place(self, result: Result[object]) -> ResultPlace:
-        """Return the file of a result, whether or not it exists, and its key now."""
+        """Return the file of a result, whether or not it exists, and its key, of the sources as
+        they were first read.
+        """
         key = result.key(self)
         return ResultPlace(self.folder / result.file(key), key)
 
     def unchanged_place(self, result: Result[object]) -> ResultPlace:
-        """Return the place of a result to be written, computed anew, or raise ChangedSources."""
+        """Return the place of a result to be written; its key is computed anew from the files as
+        they are now if the store takes planned results alone.
+
+        ChangedSources says that this key is not among those planned.
+        """
         if self.planned is not None:
             sources.forget()
         place = self.place(result)
@@ -88,21 +94,24 @@ class Store:
         return place
 
     def path(self, case: Case, estimator: str) -> Path:
-        """Return where the record of an estimator (a spec) on a case is kept."""
+        """Return where the record of an estimator (a spec) on a case is kept, whether or not it
+        exists.
+        """
         return self.place(Scores(case, estimator)).path
 
     def reference_path(self, case: Case, seed: int, target: str) -> Path:
-        """Return where the reference of a seed is kept."""
+        """Return where the reference of a seed is kept, whether or not it exists."""
         return self.place(CaseReference(case, seed, target)).path
 
 
 @contextlib.contextmanager
 def locked(folder: Path, writer: str) -> Iterator[None]:
-    """Hold the lock of a folder, made if missing and cleared of unfinished files, or raise
-    PudleError if it is held: two commands never write to it at once. Temporary folders of commands
-    that were killed are removed.
+    """Hold the lock of a folder, or raise PudleError at once if it is held: two commands never
+    write to it at once.
 
-    `writer` names, for the error text, the command that writes to the folder, such as a run.
+    The folder is made if missing. Unfinished files in it, and temporary folders of commands that
+    were killed, are removed. `writer` names, for the error text, the command that writes to the
+    folder, such as a run.
     """
     make_results_folder(folder)
     try:
@@ -146,7 +155,12 @@ class Stored:
 def read_all(
     kind: type[Kind], places: Mapping[Identity, Path], damaged: list[str]
 ) -> dict[Identity, Kind]:
-    """Return records by their identities; a damaged one adds a line to a list."""
+    """Return the records of a kind that lie at their places, by identity; one that is missing is
+    left out.
+
+    A damaged one, or one of another identity, is left out too and adds a line to the list
+    `damaged`.
+    """
     return {
         identity: record
         for identity, path in places.items()
@@ -157,7 +171,12 @@ def read_all(
 
 
 def _run_list(folder: Path, commit: str, damaged: list[str]) -> RunList:
-    """Return the list of the last run, or of the last run at a commit."""
+    """Return the list of the last run, or of the last run at a commit; an empty one where there is
+    none.
+
+    The list of a clean run counts before one with uncommitted changes. A damaged one adds a line to
+    the list `damaged`.
+    """
     # A run with uncommitted changes stands for its commit only in what no other run measured, cases
     # or experiments.
     names = [f"runs/{commit}-dirty.json", f"runs/{commit}.json"] if commit else ["run.json"]
@@ -170,13 +189,20 @@ def _run_list(folder: Path, commit: str, damaged: list[str]) -> RunList:
 
 
 def _latest_check_status(key: str, at_run: str) -> str:
-    """Return the last result of `pudle check` on a plug-in: that known here, or that at a run."""
+    """Return the last result of `pudle check` on a plug-in: that known here or, where none is, that
+    at a run.
+    """
     known_here = check_status(key)
     return at_run if known_here == NOT_CHECKED else known_here
 
 
 def read_stored(home: Path, profile: str, commit: str = "") -> Stored:
-    """Read the files that the list of a run names, see `pudle.reports.load.load`."""
+    """Read the records that the list of a run in a home names: of the last run or, with a `commit`
+    (full hash), of the last run at it.
+
+    Files that are damaged are named in the result and nothing is raised; without a list the result
+    is empty. See `pudle.reports.load.load`.
+    """
     folder, damaged = home / profile, list[str]()
     run, store = _run_list(folder, commit, damaged), folder / "store"
     selection = run.selection or Selection(profile, (), (), (), ())

@@ -65,8 +65,10 @@ class CommitSide:
         return self.folder.parent.with_suffix(".log")
 
     def _start(self) -> Process:
-        """Start a worker that runs this commit's package in one thread; its output goes into the
-        log, which is opened anew.
+        """Start a worker that runs this commit's package in one thread, in its checkout.
+
+        Its PYTHONPATH is the folder of the installed package alone, where numba's cache lies as
+        well. Its output goes into the log, which is opened anew: what that held is lost.
         """
         # Neither the checkout nor the caller's path may shadow the package that was built from it.
         env = os.environ | ONE_THREAD | {"PYTHONPATH": str(self.site), "PYTHONSAFEPATH": "1"}
@@ -77,11 +79,15 @@ class CommitSide:
             return Process(command, [log.fileno()] * 2, cwd=self.tree, env=env)
 
     def pool(self) -> Pool:
-        """Return a pool of one worker, which calls this commit's own functions."""
+        """Return a pool of one worker, which calls this commit's own functions, and is started at
+        its first job.
+        """
         return Pool(1, self._start)
 
     def call(self, pool: Pool, timeout: float, *call: Any) -> Outcome[Any]:
-        """Let the worker call a function; whatever ends it but time is an error."""
+        """Let the worker call a function with arguments, and return the outcome, which is ok or a
+        timeout; PudleError, which names the log, says that it ended in any other way.
+        """
         outcome = pool.call(timeout, *call)
         if outcome.status not in ("ok", "timeout"):
             raise PudleError(
@@ -90,7 +96,11 @@ class CommitSide:
         return outcome
 
     def timer(self, pool: Pool) -> Callable[[Cell], float]:
-        """Return a timer of cells in a pool of this side, which does nothing else."""
+        """Return a timer of cells in a pool of this side, which does nothing else: it returns the
+        seconds of one estimate, or raises PudleError.
+
+        The time limit of each is that of the side's selection, which is read now.
+        """
         timeout = read_record(self.selection, Selection).timeout
 
         def ask(cell: Cell) -> float:
@@ -105,15 +115,18 @@ class CommitSide:
 
 
 def owners(cell: Cell) -> Owners:
-    """Return whose code a cell runs besides that of the two commits: an estimator that is none of
-    this package runs in a process of its own.
+    """Return whose code a cell runs besides that of the two commits, as the spec of its estimator:
+    one that is none of this package runs in a process of its own. Nothing is imported.
     """
     _, estimator, _ = cell
     return BUILT_IN if names.is_built_in("estimators", estimator) else frozenset([estimator])
 
 
 def stored_scores(folder: Path) -> list[ScoreRecord]:
-    """Return the scores in a profile's folder."""
+    """Return the scores that the run in a profile's folder lists and that can be read.
+
+    UnreadableResult says that files are damaged and no score is left.
+    """
     stored = read_stored(folder.parent, folder.name)
     if stored.damaged and not stored.scores:
         raise UnreadableResult("; ".join(stored.damaged))
@@ -121,7 +134,9 @@ def stored_scores(folder: Path) -> list[ScoreRecord]:
 
 
 def timed_cells(side: CommitSide) -> list[Cell]:
-    """Return the cells of a side that can be timed: those whose status is ok at their depth."""
+    """Return the cells of a side that can be timed: those whose status is ok at one of the timed
+    depths of the side's selection. Reads its store.
+    """
     cells: list[Cell] = []
     for record in stored_scores(side.folder):
         for depth in read_record(side.selection, Selection).timed_depths:
@@ -159,14 +174,15 @@ class CommitPair:
 
     def read(self) -> CommitRounds:
         """Return the times measured in turns, whether the time limit left something out, and why
-        each side lacks something.
+        each side lacks something; UnreadableResult says that the file is missing or damaged.
         """
         remedy = "delete it and run `pudle compare --run` again"
         return read_record(self.rounds_path, CommitRounds, remedy=remedy)
 
     def sweep_unfinished(self) -> None:
-        """Remove what other comparisons in this home have left that were killed: only one that has
-        come to its end has times, and nothing else of it is read or used again.
+        """Remove the folders that other comparisons in this home have left that were killed: only
+        one that has come to its end has times, and nothing else of it is read or used again. A
+        comparison that is at work keeps its folder.
         """
         for folder in self.folder.parent.iterdir():
             is_complete = any(folder.glob("rounds-*.json"))
@@ -183,13 +199,23 @@ class CommitPair:
         *,
         minutes: float | None = None,
     ) -> None:
-        """Measure both commits of the repository at `root`, this suite's or a plug-in's.
+        """Measure both commits of the repository at `root`, this suite's or a plug-in's, and write
+        their results and times into the pair's folder.
 
         `log` gets one line about each step; of files of the repository that specs name, each side
-        has its commit's version. What a side lacks is left out, and so is what is not measured
-        after about so many `minutes`, building aside. A commit that cannot be built or measured is
-        an error, and so are a spec or a pattern that names nothing at either commit, and another
-        comparison of the same commits at the same time.
+        has its commit's version. What was measured before is removed first, as are the folders of
+        comparisons that were killed. What a side lacks is left out, and so is what is not measured
+        after about so many `minutes`, building aside. Each commit's code runs in processes of its
+        own.
+
+        Raises
+        ------
+        PudleError
+            If a commit cannot be built or measured, or the same commits are being compared already.
+        SpecError
+            If a spec or a pattern names nothing at either commit.
+        MissingResults
+            If the minutes end before a side has a score.
         """
         seconds = math.inf if minutes is None else 60 * minutes
         sides: dict[str, tuple[CommitSide, Pool, dict[str, Any]]] = {}
@@ -256,8 +282,10 @@ def _lacking_on_both(
     base_request: Mapping[str, Any],
     head_request: Mapping[str, Any],
 ) -> list[str]:
-    """Return head's reason for each requested spec or pattern that both sides lack; a file of the
-    repository has another spec on each side.
+    """Return head's reason for each requested spec or pattern that both sides lack.
+
+    A file of the repository has another spec on each side: the two requests have the same specs in
+    the same order.
     """
     reasons = []
     for group in (*script.GROUPS, "cases"):
@@ -269,7 +297,11 @@ def _lacking_on_both(
 
 
 def _request_at(tree: Path, root: Path, profile: str, options: Options) -> dict[str, Any]:
-    """Return a request of a profile whose specs name the files of a checkout."""
+    """Return a request of a profile, as plain values, whose specs name the files of a checkout that
+    it has; other files stay as they are.
+
+    Datasets are made here, to know which options are paths, and so their user's files imported.
+    """
 
     def path_in_checkout(file: Path) -> Path:
         """Return a file of the repository as a path in a checkout that has it, and any other as it
@@ -294,11 +326,12 @@ def _request_at(tree: Path, root: Path, profile: str, options: Options) -> dict[
 
 @contextlib.contextmanager
 def build_commit(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[Path, Path]]:
-    """Check out a commit of the repository at `root` and install it in `folder`, which is removed
-    on exit.
+    """Check out a commit of the repository at `root` and install it in `folder`; both are removed
+    on exit, also if this process is killed.
 
-    Yields the checkout and the folder that the commit's packages are installed in. The error that
-    refuses a commit which cannot be built calls it `label`.
+    Yields the checkout and the folder that the commit's packages are installed in. What `folder`
+    held is removed first. pip needs a network only where the installed build tools do not do.
+    PudleError, which calls the commit `label`, says that it cannot be built.
     """
     tree, site = folder / "tree", folder / "site"
     # pip may still be writing when this process was killed.
@@ -318,6 +351,7 @@ def build_commit(root: Path, commit: str, folder: Path, label: str) -> Iterator[
 
 
 def _pip(label: str, *arguments: str | Path) -> None:
+    """Run pip, or raise PudleError with the last line that it printed."""
     process = run([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments])
     if process.returncode:
         last = (process.stderr or process.stdout).strip().rpartition("\n")[2]

@@ -26,14 +26,20 @@ Request = Mapping[str, Any]
 
 
 def options_of(request: Request) -> Options:
-    """Return the options in a request, which has the name of a profile beside them."""
+    """Return the options in a request, which has the name of a profile beside them; what this
+    commit's `Options` does not have is left out.
+    """
     known = {field.name for field in dataclasses.fields(Options)}
     return Options(**{name: value for name, value in request.items() if name in known})
 
 
 def lacking(request: Request) -> dict[str, str]:
-    """Return the reason for each name that cannot be loaded, and for each requested spec or pattern
-    that names nothing.
+    """Return the reason, by name, for each plug-in that cannot be loaded, and for each requested
+    spec or pattern that names nothing.
+
+    Imports all plug-ins and the user's files that specs name. Patterns of cases are not judged
+    where datasets are requested, because names of cases on these are not known before they are
+    drawn.
     """
     reasons: dict[str, str] = {}
     for group in names.KINDS:
@@ -55,8 +61,11 @@ def lacking(request: Request) -> dict[str, str]:
 
 
 def measure(request: Request, home: Path) -> None:
-    """Measure scores and memory of what the commit has of what is requested, if it has some of each
-    kind.
+    """Measure scores and memory of what the commit has of what is requested, and write them into
+    the home; measure nothing if it has none of the requested datasets, algorithms or cases, or none
+    of the only estimators.
+
+    Times and experiments are left out.
     """
     absent, options = lacking(request), options_of(request)
     # No verdict depends on the rest of a profile, and times are taken in turns.
@@ -78,7 +87,11 @@ _read, _timer = functools.cache(read_record), functools.cache(Timer)
 
 
 def seconds(path: Path, cell: tuple[str, str, int], calls: int) -> float:
-    """Return the seconds of a cell; other commits time so many `calls`."""
+    """Return the seconds of one estimate of a cell, whose case the selection at `path` names.
+
+    The selection and the warmed-up estimate are kept for the process. Other commits time so many
+    `calls`: this one measures as `Timer` does.
+    """
     name, estimator, depth = cell
     selection: Selection = _read(path, Selection)
     timer: Timer = _timer(selection.device)

@@ -21,8 +21,11 @@ ROUNDS = 14
 def time_in_turns(
     timers: Mapping[str, Timer], cells: Sequence[Cell], until: float = math.inf
 ) -> list[Round]:
-    """Time cells on both sides, ``base`` and ``head``; no cell is begun after `until`, of the
-    monotonic clock.
+    """Time cells on both sides, ``base`` and ``head``, and return the rounds, `ROUNDS` of each
+    cell; no cell is begun after `until`, of the monotonic clock.
+
+    The first times of a cell on both sides warm up and do not count. A failure ends the rounds of
+    its cell, with one more round that has the reason and, where base had one, base's last time.
     """
     rounds = []
     for case, estimator, depth in cells:

@@ -103,6 +103,10 @@ class EstimateCost(EstimatorResult[CostRecord]):
         return facts | {"depth": self.depth, "case": self.case.name}
 
     def context(self, store: Store) -> object:
+        """Return what the cost depends on besides sources: device, kernels, machine and versions,
+        its identity, and the problem of the case's first seed; the number of threads where there
+        are several.
+        """
         path = "torch" if self.metric == TORCH_TIME else kernel_choice.description()
         case = self.case
         problem = case.dataset, case.loss, case.dtype, case.algorithm, case.seeds[0]
@@ -119,10 +123,18 @@ class EstimateCost(EstimatorResult[CostRecord]):
         return names.is_built_in("estimators", self.estimator)
 
     def measure(self, store: Store) -> CostRecord:
-        """Measure a memory in a copy of this process; times are measured together, see `Turns`."""
+        """Measure a memory in a copy of this process, and write and return its record; times are
+        measured together, see `Turns`.
+
+        The problem is drawn, and kernels are compiled, in this process. It measures without a copy
+        where it has used a GPU already.
+        """
         prepare([self], store)
 
         def peak() -> dict[str, int]:
+            """Return the peak of an estimate, and the memory that the process had before, as fields
+            of a record.
+            """
             # In the copy alone: it would make every later time of this process longer.
             return_freed_memory(at_once=store.device == "cpu")
             warnings.simplefilter("ignore", UserWarning)
@@ -133,15 +145,18 @@ class EstimateCost(EstimatorResult[CostRecord]):
                 value, baseline = peak_memory(estimate, store.device)
             return {"value": value, "baseline": baseline}
 
-        if is_bound(store.device):
-            return self.conclude(store, InProcess().call(math.inf, peak))
-        return self.conclude(store, run_in_copy(peak))
+        if has_used_gpu(store.device):
+            return self.write_outcome(store, InProcess().call(math.inf, peak))
+        return self.write_outcome(store, run_in_copy(peak))
 
-    def failed(self, store: Store, outcome: Outcome[Any]) -> CostRecord:
-        return self.conclude(store, outcome)
+    def write_failure(self, store: Store, outcome: Outcome[Any]) -> CostRecord:
+        return self.write_outcome(store, outcome)
 
-    def conclude(self, store: Store, outcome: Outcome[Any]) -> CostRecord:
-        """Write what was measured, or why nothing was."""
+    def write_outcome(self, store: Store, outcome: Outcome[Any]) -> CostRecord:
+        """Write, and return, the record of an outcome: of what was measured, or why nothing was.
+
+        For a GPU a copy of this process writes it, if it can.
+        """
         said = {"status": outcome.status, "reason": outcome.reason}
 
         def write() -> CostRecord:
@@ -160,7 +175,8 @@ class EstimateCost(EstimatorResult[CostRecord]):
 
 @contextlib.contextmanager
 def measuring_threads(number: int) -> Iterator[None]:
-    """Let all that is measured take so many threads.
+    """Let all that is measured take so many threads, torch's operations as well as blocks of
+    samples; the former numbers are back afterwards.
 
     Torch starts its own ones at the first operation that takes several: it must be in a copy of a
     process, because no copy of a process that has them could use them.
@@ -170,8 +186,8 @@ def measuring_threads(number: int) -> Iterator[None]:
 
 
 def start_for_memories() -> Process:
-    """Start a worker that measures memories alone, and gives memory back as soon as it is free:
-    blocks that stay in the heap would serve later estimates.
+    """Start a worker process that measures memories alone, in one thread, and gives memory back as
+    soon as it is free: blocks that stay in the heap would serve later estimates.
     """
     return Process(_measure_memories, env=os.environ | ONE_THREAD, module=__name__)
 
@@ -181,15 +197,21 @@ def _measure_memories() -> None:
     work()
 
 
-def is_bound(device: str) -> bool:
-    """Tell whether this process uses a GPU already, which a copy of it then could not."""
+def has_used_gpu(device: str) -> bool:
+    """Tell whether the device is a GPU and this process uses it already, which a copy of this
+    process then could not.
+    """
     # torch declares no types here.
     initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return device.startswith("cuda") and initialized
 
 
 def prepare(costs: Sequence[EstimateCost], store: Store) -> None:
-    """Load and compute here all that costs of one problem have in common: copies then have it."""
+    """Load and compute in this process all that costs of one problem have in common, so that copies
+    have it: kernels, sources for the keys and, on the CPU, the problem.
+
+    A plug-in that is measured beside others is not made here. Memory that was freed is given back.
+    """
     kernels.prepare((DTYPES[costs[0].case.dtype],))
     shared = len(costs) > 1
     for cost in costs:
@@ -212,7 +234,11 @@ class Timer:
         self._warm = functools.lru_cache(maxsize=64)(self._warmed_up)
 
     def _warmed_up(self, cost: EstimateCost, path: str) -> Callable[[], Estimate]:
-        """Return the call that is timed, after a first one."""
+        """Return the call that is timed, after a first one, which fills caches and may compile.
+
+        MissingDependency says that no kernel applies, where a time without kernels would be the
+        same.
+        """
         problem, algorithm = problem_and_algorithm(cost.case, self.device)
         if path != self.chosen and not kernels.is_plain(problem):
             raise MissingDependency(NO_KERNEL)
@@ -222,7 +248,11 @@ class Timer:
         return estimate
 
     def seconds(self, cost: EstimateCost) -> float:
-        """Return the seconds of one estimate."""
+        """Return the seconds of one estimate, on the kernels or the torch path as its metric says.
+
+        The last 64 warmed-up estimates are kept. Sets PUDLE_KERNELS, and hides warnings of users,
+        in this process lastingly. Whatever the estimator raises is raised.
+        """
         # What an estimator advises its caller is no line of a run's log.
         warnings.simplefilter("ignore", UserWarning)
         path = "torch" if cost.metric == TORCH_TIME else self.chosen
@@ -256,12 +286,15 @@ class Turns:
         self._copies: dict[str, Copy[float]] = {}
 
     def measure(self, store: Store) -> list[CostRecord]:
-        """Measure the times, and write their records."""
+        """Measure the times, write their records, one for each cost, and return these in order.
+
+        Called once: the times are kept in this object. What failed has a record that says why.
+        """
         prepare(self.costs, store)
         start, timer = time.monotonic(), Timer(store.device)
         with contextlib.ExitStack() as stack:
             for turn in range(self.rounds or MOST_ROUNDS):
-                self._take(turn, timer, stack)
+                self._time_each_once(turn, timer, stack)
                 if self.rounds:
                     continue
                 if turn + 1 == FEWEST_ROUNDS:
@@ -276,10 +309,14 @@ class Turns:
                 if not any(self.groups):
                     break
         turns = uuid.uuid4().hex
-        return [cost.conclude(store, self._outcome(cost, turns)) for cost in self.costs]
+        return [cost.write_outcome(store, self._outcome(cost, turns)) for cost in self.costs]
 
-    def _take(self, turn: int, timer: Timer, stack: contextlib.ExitStack) -> None:
-        """Take one time of each cost that is still measured."""
+    def _time_each_once(self, turn: int, timer: Timer, stack: contextlib.ExitStack) -> None:
+        """Take one time of each cost that is still measured, into `samples`; one that fails is
+        noted in `failures` and measured no more.
+
+        The order within a depth is another in each `turn`.
+        """
         for group in self.groups:
             for cost in [group[number] for number in paired.order(turn, len(group))]:
                 outcome = self._time_once(cost, timer, stack)
@@ -292,7 +329,12 @@ class Turns:
     def _time_once(
         self, cost: EstimateCost, timer: Timer, stack: contextlib.ExitStack
     ) -> Outcome[Any]:
-        if self.rounds or is_bound(timer.device):
+        """Return the outcome of one time, in the copy of its estimator, which is started if there
+        is none or it has ended, and ends with the `stack`.
+
+        With a fixed number of rounds, or once this process has used a GPU, it is measured here.
+        """
+        if self.rounds or has_used_gpu(timer.device):
             return InProcess().call(self.timeout, timer.seconds, cost)
         copy = self._copies.get(cost.estimator)
         if copy is None or not copy.number:
@@ -302,8 +344,9 @@ class Turns:
         return copy.ask(self.costs.index(cost), timeout=self.timeout)
 
     def _leave_out_slow(self) -> None:
-        """End the rounds of what is much slower than the fastest, and of times of the torch path:
-        no answer rests on these where there are kernels.
+        """End the rounds, in `groups`, of what takes more than three times as long as the fastest
+        at the deepest depth, and of times of the torch path: no answer rests on these where there
+        are kernels.
         """
         medians = {cost: np.median(self.samples[cost]) for group in self.groups for cost in group}
         slow = SLOWER * min((medians[cost] for cost in self.groups[-1]), default=np.inf)
@@ -313,12 +356,15 @@ class Turns:
         ]
 
     def _is_undecided(self, group: Sequence[EstimateCost]) -> bool:
-        """Tell whether noise hides which times of a depth are longer."""
+        """Tell whether noise hides which times of a depth are longer: the interval of one of them,
+        relative to the median of all, is wider than a factor of 1.25.
+        """
         samples = np.array([self.samples[cost] for cost in group])
         ratios = paired.compare_many(samples, np.median(samples, axis=0))
         return bool((ratios.high > WIDE * ratios.low).any())
 
     def _outcome(self, cost: EstimateCost, turns: str) -> Outcome[Any]:
+        """Return the failure of a cost or, as fields of its record, its times and their median."""
         if failure := self.failures.get(cost):
             return failure
         samples = self.samples[cost]

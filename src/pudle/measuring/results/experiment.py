@@ -42,8 +42,8 @@ class ExperimentRecord(Record, kw_only=True):
 
 
 def measure_in_threads(carried: CarriedExperiment, threads: int, store: Store) -> ExperimentRecord:
-    """Measure an experiment in so many threads, where it does not count seconds of the processor:
-    these would add up over threads.
+    """Measure an experiment in so many threads, and return its record; in one thread if it counts
+    seconds of the processor (a ``budget``), which would add up over threads.
     """
     with at_most(1 if getattr(carried.experiment, "budget", None) else threads):
         return carried.measure(store)
@@ -65,7 +65,9 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
 
     @classmethod
     def registered(cls, name: str) -> Self:
-        """Return the registered experiment of that name."""
+        """Return the registered experiment of that name, with the study that has it; all studies
+        are loaded.
+        """
         studies = names.entries("experiments").items()
         study, members = next(
             (study, experiments) for study, experiments in studies if name in experiments
@@ -92,9 +94,11 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
         return [path.with_suffix(".npz"), path]
 
     def measure(self, store: Store) -> ExperimentRecord:
-        """Carry out the experiment, or continue an interrupted one, and write its record.
+        """Carry out the experiment, or continue an interrupted one, and write, and return, its
+        record.
 
-        Whatever it raises becomes a status with a reason.
+        Whatever it raises becomes a status with a reason. Its checkpoints lie in a folder beside
+        the record, which is removed unless something broke.
         """
         folder = store.place(self).path.with_suffix("")
         try:
@@ -103,14 +107,14 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
             # Whatever breaks in one experiment is a result to report.
             status, reason = failure(error)
             result = ExperimentResult([], {}, {}, status, reason)
-        record = self.conclude(store, result)
+        record = self.write_result(store, result)
         if result.status not in BROKEN:
             shutil.rmtree(folder, ignore_errors=True)
         return record
 
-    def conclude(self, store: Store, result: ExperimentResult) -> ExperimentRecord:
-        """Write a result atomically, the arrays first: a record that exists has its arrays, which
-        lie beside it (.npz).
+    def write_result(self, store: Store, result: ExperimentResult) -> ExperimentRecord:
+        """Write a result atomically, the arrays first, and return its record: a record that exists
+        has its arrays, which lie beside it (.npz).
         """
         digest = ""
         if result.arrays:

@@ -72,6 +72,9 @@ class CaseReference(Result[Reference]):
         return f"references/{key}.npz"
 
     def read(self, store: Store) -> Reference | None:
+        """Return the stored reference, None where it is missing or damaged, or belongs to another
+        key.
+        """
         place = store.place(self)
         with suppress(UnreadableResult, ValueError, TypeError, KeyError, RecursionError):
             arrays = read_arrays(place.path, (*ARRAYS, "scalars"))
@@ -85,7 +88,7 @@ class CaseReference(Result[Reference]):
         return None
 
     def write(self, store: Store, reference: Reference) -> None:
-        """Write the reference, atomically."""
+        """Write the reference to its file in the store, atomically, or raise ChangedSources."""
         place = store.unchanged_place(self)
         scalars = vars(reference) | {"certificate": asdict(reference.certificate)}
         arrays = {name: scalars.pop(name).numpy() for name in ARRAYS}
@@ -95,8 +98,7 @@ class CaseReference(Result[Reference]):
         write_atomically(place.path, buffer.getvalue())
 
     def measure(self, store: Store) -> Reference:
-        """Return the reference from the store, where it is computed and stored first if it is
-        missing.
+        """Return the reference from the store; it is computed and stored first if it is missing.
 
         UnsupportedProblem says that the case cannot be scored against the target, even if a case
         with another algorithm can, which shares its reference.

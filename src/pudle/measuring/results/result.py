@@ -66,7 +66,9 @@ class Result(ABC, Generic[T]):
 
     @abstractmethod
     def read(self, store: Store) -> T | None:
-        """Return its record in the store, if it is whole and up to date."""
+        """Return what the store has of it, None where that is missing, damaged or not up to date;
+        nothing is measured.
+        """
 
     @abstractmethod
     def measure(self, store: Store) -> T:
@@ -78,14 +80,18 @@ class Result(ABC, Generic[T]):
         return ()
 
     def key(self, store: Store) -> str:
-        """Return the digest of all that it depends on."""
+        """Return the digest, 16 digits, of all that it depends on: format, sources, the
+        fingerprints of its objects, and its context.
+
+        Reads source files, those only once per process, and the data that options name.
+        """
         data = [_fingerprint(part) for part in self.objects]
         parts = SCHEMA, sources.digest(self.rooms, *self.objects), data, self.context(store)
         text = json.dumps(parts, sort_keys=True, default=plain)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def files_at(self, path: Path) -> list[Path]:
-        """Return the files that it consists of, that at `path` last."""
+        """Return the files that it consists of, that at `path` last, because it is written last."""
         return [path]
 
 
@@ -115,7 +121,7 @@ class RecordedResult(Result[R]):
         return self.read_at(store.place(self))
 
     def read_at(self, place: ResultPlace) -> R | None:
-        """Return the record at a place, if it is whole and has its key."""
+        """Return the record at a place, None where it is missing, damaged, or has another key."""
         with suppress(UnreadableResult):
             record: R = self.record.read(place.path)
             if record.key == place.key:
@@ -123,8 +129,10 @@ class RecordedResult(Result[R]):
         return None
 
     def write(self, store: Store, /, **content: object) -> R:
-        """Write its record atomically and return it; without a content it says only its status and
-        reason.
+        """Write its record, with key and provenance, to the store atomically, and return it;
+        without a content it says only its status and reason.
+
+        ChangedSources says that its key is no longer among those that the store takes.
         """
         place = store.unchanged_place(self)
         origin = provenance(store.device, store.profile, store.commit, store.dirty)
@@ -132,8 +140,10 @@ class RecordedResult(Result[R]):
         record.write(place.path)
         return record
 
-    def failed(self, store: Store, outcome: Outcome[object]) -> R:
-        """Write, and return, the record of an attempt that brought no result."""
+    def write_failure(self, store: Store, outcome: Outcome[object]) -> R:
+        """Write, and return, the record of an attempt that brought no result, with its status and
+        reason.
+        """
         return self.write(store, status=outcome.status, reason=outcome.reason)
 
 

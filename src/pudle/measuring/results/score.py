@@ -103,7 +103,10 @@ class ReferenceRow(Struct, kw_only=True):
 
     @classmethod
     def of(cls, reference: Reference, seed: int, step: float) -> ReferenceRow:
-        """Return the row of a reference."""
+        """Return the row of a reference, with the `step` of the case's algorithm and the
+        contraction factor ``rho = max(|1 - step lambda_min|, |1 - step lambda_max|)``, None where
+        an eigenvalue is unknown or it exceeds 1.
+        """
         certificate = reference.certificate
         # With a large step the fastest direction overshoots, and its error can fall more slowly
         # than that of the slowest one.
@@ -141,8 +144,8 @@ class ScoreRecord(Record, kw_only=True):
     references: list[ReferenceRow]
 
     def at(self, depth: int, target: str | None = None) -> MeasurementStatus:
-        """Return status and reason at one depth (and target), or those of the whole record where it
-        has no such depth.
+        """Return the worst status, with its reason, of all seeds at one depth, against one target
+        or all of them; that of the whole record where it has no such depth.
 
         An estimator that diverges at a large depth still has a time and a peak memory at smaller
         ones.
@@ -191,11 +194,12 @@ class Scores(EstimatorResult[ScoreRecord]):
         return list(itertools.starmap(CaseReference, places))
 
     def measure(self, store: Store) -> ScoreRecord:
-        """Score the estimator at all depths and seeds, and write the record.
+        """Score the estimator at all depths and seeds, against all targets, write the record, and
+        return it; references that the store lacks are computed and written too.
 
         Whatever the estimator raises becomes a status with a reason; it never becomes a number. The
-        scores of each depth are kept as they come, for `failed` if this process does not live to
-        write the record.
+        scores of each depth are kept as they come, for `write_failure` if this process does not
+        live to write the record. Warnings of users are hidden meanwhile.
         """
         outcome, parts = MeasurementStatus(), []
         with warnings.catch_warnings():
@@ -208,19 +212,24 @@ class Scores(EstimatorResult[ScoreRecord]):
             except UnsupportedProblem as error:
                 # Dataset, loss, algorithm and targets do not fit, which is no estimator's fault.
                 outcome = MeasurementStatus(*failure(error))
-        return self._conclude(store, outcome, parts)
+        return self._write_parts(store, outcome, parts)
 
-    def failed(self, store: Store, outcome: Outcome[object]) -> ScoreRecord:
-        """Write the record of the parts that an attempt kept, with its status for every score that
-        lacks.
+    def write_failure(self, store: Store, outcome: Outcome[object]) -> ScoreRecord:
+        """Write, and return, the record of the parts that an attempt kept, with its status for
+        every score that lacks.
         """
-        return self._conclude(
+        return self._write_parts(
             store, MeasurementStatus(outcome.status, outcome.reason), outcome.parts
         )
 
-    def _conclude(
+    def _write_parts(
         self, store: Store, outcome: MeasurementStatus, parts: Iterable[ScoredRows]
     ) -> ScoreRecord:
+        """Write, and return, the record of some parts; every score that they lack gets the status
+        of the outcome, and the record has the worst status of its scores.
+
+        If some scores are there, the reason names the depth of the first that lacks.
+        """
         parts = list(parts)
         scores = [row for part in parts for row in part.scores]
         have = {(row.seed, row.depth, row.target) for row in scores}
@@ -245,7 +254,13 @@ class Scores(EstimatorResult[ScoreRecord]):
         )
 
     def _parts(self, store: Store) -> Iterator[ScoredRows]:
-        """Yield the references of each seed, then the scores of each depth against them."""
+        """Yield the references of each seed, then the scores of each depth against them.
+
+        Computes, and writes to the store, references that it lacks. A target that does not fit
+        gives scores without a number; UnsupportedProblem is raised where none of the targets fits.
+        Where the problem is not the one that a stored reference was computed for, the scores
+        against it are an ``error``.
+        """
         case = self.case
         for seed in case.seeds:
             problem, algorithm = case.make_problem(seed, store.device), case.make_algorithm()
@@ -284,7 +299,12 @@ def _row(
     result: Estimate | Score,
     truth: Reference | Score | None = None,
 ) -> ScoreRow:
-    """Return a row of scores; what cannot be scored or stored becomes an error."""
+    """Return a row of scores of a result, an estimate or a score that failed, against a reference.
+
+    A `truth` that is a score without a number takes the place of the result. An estimate without
+    `truth` is none to be given. What cannot be scored, or diagnostics that JSON cannot hold, become
+    the status ``error``.
+    """
     diagnostics: dict[str, Plain] = {}
     if isinstance(truth, Score):
         result = truth
@@ -308,11 +328,13 @@ def attempt(
     algorithm: Algorithm,
     depths: tuple[int, ...],
 ) -> Iterator[Estimate | Score]:
-    """Yield one estimate per depth; after a failure, the same failed score for every depth that is
-    left.
+    """Yield one estimate per depth, in order; after a failure, the same failed score for every
+    depth that is left.
 
-    After a refusal the depths that are left get a sweep of their own, because an active system can
-    be singular at small depths only.
+    Errors of the estimator are not raised, sys.exit included. After a refusal (``unsupported``)
+    only that depth fails, and those that are left get a sweep of their own, because an active
+    system can be singular at small depths only. The first estimate, unless it is stochastic, is
+    made twice and must be repeated up to rounding.
     """
     remaining = depths
     while remaining:
@@ -341,7 +363,9 @@ def attempt(
 
 
 def _check_repeats(estimate: Estimate, repeated: Estimate) -> None:
-    """Refuse two estimates of the same whose gradients differ by more than rounding."""
+    """Refuse, by InvalidArgument, two estimates of the same whose gradients differ by more than the
+    square root of the rounding unit, relatively.
+    """
     gradient = estimate.gradient
     # What is no gradient is refused where it is scored.
     if isinstance(gradient, Tensor) and gradient.is_floating_point():
