@@ -37,9 +37,9 @@ def test_strict_content_is_plain():
         "b": [np.int32(3), float("-inf")],
         "c": MappingProxyType({"d": np.bool_(True)}),
     }
-    assert files.strict(content) == {"a": None, "b": [3, None], "c": {"d": True}}
+    assert files.json_content(content) == {"a": None, "b": [3, None], "c": {"d": True}}
     with pytest.raises(AttributeError):
-        files.strict({"a": Ista})
+        files.json_content({"a": Ista})
 
 
 def test_a_record_comes_back_and_no_other_byte_passes_for_it(tmp_path):
@@ -77,7 +77,7 @@ def test_sweeping_removes_what_ended_processes_left(tmp_path):
     (tmp_path / "below").mkdir()
     for path in left + kept:
         path.write_text("")
-    files.sweep(tmp_path)
+    files.remove_leftovers(tmp_path)
     assert sorted(tmp_path.rglob("*.tmp")) == sorted(kept)
 
 

@@ -222,4 +222,4 @@ def test_an_option_of_the_type_that_it_states_is_taken(options, make_mine):
     ],
 )
 def test_the_files_of_a_spec_can_be_named_from_elsewhere(spec, moved):
-    assert names.placed(spec, lambda path: Path("/far") / path.name, ["path"]) == moved
+    assert names.move_paths(spec, lambda path: Path("/far") / path.name, ["path"]) == moved

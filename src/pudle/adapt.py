@@ -48,7 +48,11 @@ def from_jax(function: Function) -> Function:
 
 
 def _on_tensors(function: Function) -> Function:
-    """Return a compiled JAX function as one of tensors."""
+    """Return a compiled JAX function as one of tensors.
+
+    What it raises becomes InvalidArgument. Its gradient is such a function too, so that it can be
+    differentiated again.
+    """
     jax = require("jax")
 
     def flat(*arrays: Any) -> Any:
@@ -76,6 +80,8 @@ def _on_tensors(function: Function) -> Function:
 
 def from_numpy(function: Function, gradient: Function) -> Function:
     r"""Return a numpy function with a hand-written gradient as a function of tensors.
+
+    Tensors lie on the CPU. Results are copies, in the dtype that the function returns.
 
     Parameters
     ----------
@@ -108,6 +114,9 @@ def from_numpy(function: Function, gradient: Function) -> Function:
 def _layer(run: Function, pull_back: Function) -> Function:
     """Return a layer with the results of `run`, alone where there is one, and the gradient
     ``pull_back(number of inputs, *inputs, *weights of the results)``.
+
+    `run` returns a tuple of tensors, and is not recorded; `pull_back` returns one tensor for each
+    input.
     """
 
     class Foreign(torch.autograd.Function):

@@ -67,6 +67,8 @@ class Curve:
     def spread(self) -> Array:
         """Depth, median, least and greatest value over the seeds, a row for each depth that has a
         value.
+
+        It has no rows where no depth has a value.
         """
         rows = ~np.isnan(self.values).all(axis=1)
         if not rows.any():
@@ -98,6 +100,8 @@ class Line:
     def extended(self) -> tuple[Array, Array]:
         """Depths and costs, extended along the nearest two of them to both sides: from depth 0 to
         `EXTRAPOLATION` times the deepest one; fewer than two are not extended.
+
+        The extension never falls with depth, and is nowhere negative.
         """
         depths, values = np.array(sorted(self.measured.items()), float).reshape(-1, 2).T
         if len(depths) < 2:
@@ -117,7 +121,11 @@ class Line:
         return depth, self.inside(depth)
 
     def at(self, depth: float) -> Cost:
-        """Return the cost at a depth."""
+        """Return the cost at a depth, interpolated or extended; NaN beyond what is `extended`, or
+        if nothing was measured.
+
+        It counts as estimated outside the measured depths alone.
+        """
         if not self.measured or isnan(depth):
             return Cost(nan)
         value = np.interp(depth, *self.extended, left=nan, right=nan)
@@ -159,6 +167,9 @@ class Rounds:
     def ratio(self, depth: float, denominator: Rounds, denominator_depth: float) -> paired.Ratio:
         """Return the time at a depth over that of another estimator, the denominator, at its own
         depth.
+
+        Its value is NaN and its p-value 1 where the two were not timed in the same turns, or not at
+        these depths.
         """
         pairs = zip(
             self.samples.get(depth, ()),
@@ -207,7 +218,9 @@ class Measured:
 
     @cached_property
     def points(self) -> list[Point]:
-        """The measured errors by depth, with costs within the measured depths."""
+        """The measured depths with an error, the least first: the greatest error over the seeds
+        that have one, and costs, NaN outside the depths at which they were measured.
+        """
         return [
             Point(
                 self,
@@ -223,6 +236,9 @@ class Measured:
     def reach(self, error: float) -> Point:
         """Return the measured depth from which on every seed has an error; it is infinite where the
         error is not reached, and NaN where nothing was measured.
+
+        Time and memory there may be estimated. The point's error is NaN where a seed has none at
+        that depth; its `depths` hold the depth of each seed.
         """
         curve = self.errors
         depths = {seed: depth_to(errors, error) for seed, errors in curve.by_seed.items()}
@@ -267,7 +283,9 @@ class Requirement:
         return min(self.seconds, self.memory) < inf
 
     def allowed(self, points: Iterable[Point]) -> list[Point]:
-        """Return the points whose time and memory are within the limits; an unknown one is not."""
+        """Return the points whose time and memory are within the limits; an unknown cost is only
+        within an infinite one.
+        """
 
         def within(cost: Cost, limit: float) -> bool:
             return limit == inf or cost.value <= limit
@@ -338,7 +356,11 @@ class Answer:
 
     @property
     def values(self) -> dict[str, str | float]:
-        """What is chosen, reached and spent, as plain values."""
+        """What is chosen, reached and spent, as plain values: algorithm, estimator, reached, depth,
+        error, seconds and memory_bytes.
+
+        Names are empty and numbers NaN where there is no answer.
+        """
         return {
             "algorithm": self.source.algorithm if self.source else "",
             "estimator": self.estimator,
@@ -355,7 +377,9 @@ def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
     closest.
 
     Where no time is known, less depth is cheaper. The closest is the one with the least error at
-    the deepest depth, or at any depth within the limits if there are some.
+    the deepest depth of each, or at any depth within the limits if there are some; so is the answer
+    if no error is required. Without any error, or any gradient within the limits, the answer has no
+    `source`.
     """
     goal = requirement.error
     possible = [] if goal is None else [point for row in measured for point in _meeting(row, goal)]
@@ -386,7 +410,7 @@ def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
 
 def _meeting(measured: Measured, error: float) -> list[Point]:
     """Return the depths at which every seed has an error: the first one, and deeper ones that were
-    timed.
+    timed; none if the error is not reached.
     """
     first = measured.reach(error)
     if not first.depth < inf:
@@ -400,7 +424,8 @@ def _meeting(measured: Measured, error: float) -> list[Point]:
 
 
 def _least_times(points: Iterable[Point]) -> list[Point]:
-    """Return the depth of each estimator that takes the least time, of equal ones the first.
+    """Return the depth of each estimator that takes the least time, of equal ones the first; an
+    unknown time is the longest.
 
     Times that cannot be told apart count as they are, so that what meets a larger error never seems
     to take longer than what meets a smaller one.
@@ -416,6 +441,9 @@ def _least_times(points: Iterable[Point]) -> list[Point]:
 def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
     """Choose the fastest of the points that reach the error and, of those that take the same time,
     the fastest of those that take the least memory.
+
+    There is at least one point, and one for each estimator. Memory within a tenth of the least
+    counts as the least. `n_failing` is not counted here.
     """
     fastest = _fastest(reaches)
     most_memory = SAME_MEMORY * min(_price(point.memory) for point in fastest)
@@ -454,6 +482,7 @@ def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
 def closest(points: Sequence[Point]) -> Point | None:
     """Return the point with the least error, and of those whose errors are nearly the same the
     fastest; of those that are not distinguishable in time, again the one with the least error.
+    Without points it is None.
     """
     if not points:
         return None
@@ -464,8 +493,10 @@ def closest(points: Sequence[Point]) -> Point | None:
 
 def _fastest(points: Sequence[Point]) -> list[Point]:
     """Return the fastest of some points, then those that a test over the rounds does not tell from
-    it, the faster ones first. A time that is estimated, or was not measured in rounds, is taken at
-    its word.
+    it, the faster ones first.
+
+    There is at least one point. A time that is estimated, or was not measured in rounds, is taken
+    at its word. Where no time is known, the least depth is the fastest.
     """
     first, *slower = sorted(
         points, key=lambda point: (_price(point.seconds), point.depth, point.error)
@@ -486,7 +517,9 @@ def _price(cost: Cost) -> float:
 
 
 def budgets(measured: Collection[Measured]) -> list[Requirement]:
-    """Return the requirements of a table of budgets: some errors, some times and some memories."""
+    """Return the requirements of a table of budgets: the `ERRORS`, and at most two times and two
+    memories, which divide what was measured and require no error.
+    """
     points = [point for row in measured for point in row.points]
     seconds = _round_limits([point.seconds.value for point in points])
     mebibytes = _round_limits([point.memory.value / 2**20 for point in points])
@@ -498,7 +531,9 @@ def budgets(measured: Collection[Measured]) -> list[Requirement]:
 
 
 def _round_limits(measured: Sequence[float]) -> list[float]:
-    """Return two limits that divide what was measured: 1, 2 or 5 times a power of ten."""
+    """Return at most two limits, ascending, that divide what was measured: 1, 2 or 5 times a power
+    of ten; none if nothing is above zero.
+    """
     positive = [value for value in measured if value > 0]
     rounded = set()
     for value in np.quantile(positive, (1 / 3, 2 / 3)).tolist() if positive else ():

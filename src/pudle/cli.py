@@ -40,6 +40,8 @@ GONE = {
 def one_line_errors() -> Iterator[None]:
     """Raise PudleError for a file that cannot be used, an output that is closed, and code that
     tries to end the program.
+
+    Where the output is closed, what is still to be printed on stdout is dropped, now and later.
     """
     try:
         yield
@@ -70,6 +72,13 @@ class Commands(click.Group):
         return sorted(points())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command and return it, or None if there is none of that name.
+
+        Raises
+        ------
+        PudleError
+            If it cannot be loaded, or is no command; the text names the package that brings it.
+        """
         if not (point := points().get(cmd_name)):
             return None
         try:
@@ -99,6 +108,8 @@ def points() -> dict[str, EntryPoint]:
 def summary(point: EntryPoint) -> str:
     """Return the first paragraph of a command's docstring, read from its source, because importing
     it may take seconds; a package of others is not even looked for.
+
+    Of its commands the text says whose they are. It is empty for a command without a docstring.
     """
     package = names.owner(point)
     if package != names.PACKAGE:
@@ -123,7 +134,11 @@ def pudle() -> None:
 
 
 def main() -> None:
-    """Run the command line; an error is one line on stderr and exit code 2."""
+    """Run the command line and end the process with its exit code; an error is one line on stderr
+    and exit code 2.
+
+    For the whole process, SIGTERM becomes KeyboardInterrupt, and the package logs errors alone.
+    """
     # SIGTERM, by which schedulers and containers end a program, lets it clean up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Commands show their progress, and their workers would each announce that they compile.
@@ -134,6 +149,10 @@ def main() -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line, with the arguments of the process unless others are given, and return
     the exit code.
+
+    It is the command's own, 0 where it has none, and 2 for wrong usage, for an error, which is
+    printed on stderr in one line, for an interruption, and for a crash of this package, whose
+    traceback is printed.
     """
     try:
         code = pudle.main(arguments, standalone_mode=False)
@@ -148,7 +167,7 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
-        return fail(gone(arguments or sys.argv[1:]) or error.format_message() + hint)
+        return fail(removal_advice(arguments or sys.argv[1:]) or error.format_message() + hint)
     except PudleError as error:
         return fail(str(error))
     except (KeyboardInterrupt, click.Abort):
@@ -164,7 +183,7 @@ def run(arguments: list[str] | None = None) -> int:
         return USAGE
 
 
-def gone(words: list[str]) -> str:
+def removal_advice(words: list[str]) -> str:
     """Return the advice on a removed command or option that was typed; empty if none was."""
     typed = [word.partition("=")[0] for word in words]
     for removed, instead in GONE.items():
@@ -183,8 +202,10 @@ def _discard(stream: TextIO) -> None:
 
 
 def fail(message: str) -> int:
-    """Print one line on stderr, if that is possible, and return the exit code for wrong usage or a
-    broken run.
+    """Print one line on stderr, if that is possible, and return the exit code 2, that of wrong
+    usage or a broken run.
+
+    The message loses its line ends, and what is beyond 5000 characters.
     """
     try:
         line = f"pudle: error: {printable(' '.join(message.split())):.5000}"

@@ -11,11 +11,11 @@ from typing import Any, ClassVar, TypeVar, cast, get_origin
 from .errors import SpecError
 
 T = TypeVar("T")
-#: What a class without options may have all the same: see `changed`.
+#: What a class without options may have all the same: see `with_values`.
 ALWAYS_GIVEN = "seed"
 
 
-def changed(thing: T, **values: object) -> T:
+def with_values(thing: T, **values: object) -> T:
     """Return a copy of an object with other values; those that are no fields become attributes, as
     the seed of a class without options does.
     """
@@ -30,6 +30,8 @@ def changed(thing: T, **values: object) -> T:
 @functools.cache
 def check_declared(cls: type, where: str = "") -> None:
     """Refuse a class whose options would be lost, because it is no dataclass.
+
+    The text of the error begins with `where`. A class that passes is not looked at again.
 
     Raises
     ------
@@ -49,6 +51,9 @@ def check_declared(cls: type, where: str = "") -> None:
 def _undeclared(cls: type) -> list[str]:
     """Return the names of the options that a class, and its bases up to a dataclass or one of this
     package, state without being a dataclass.
+
+    Options are annotated attributes, unless private, class variables or the seed, and arguments of
+    ``__init__``.
     """
     lost = []
     for owner in cls.__mro__:

@@ -245,8 +245,11 @@ def _estimating_in_one_thread(method: Callable[..., Returned]) -> Callable[..., 
 def _sweeping_in_one_thread(
     method: Callable[..., Iterable[Returned]],
 ) -> Callable[..., Iterator[Returned]]:
-    """Return a `sweep` of the same kind, whose caller's own work between two estimates takes as
-    many threads as before.
+    """Return a `sweep` in which each estimate is computed with torch's operations on small tensors
+    in one thread.
+
+    The caller's own work between two estimates takes as many threads as before. What cannot be
+    treated is refused when `sweep` is called, not at the first estimate.
     """
 
     @functools.wraps(method)
@@ -275,8 +278,10 @@ def _sweeping_in_one_thread(
 
 
 def _threads_for(problem: Problem) -> AbstractContextManager[None]:
-    """Return the context for torch's operations on a problem; of what users' functions compute the
-    size is not known.
+    """Return the context for torch's operations on a problem: one thread if its tensors are small.
+
+    It changes nothing for a problem on another device, or one without `observations`: of what
+    users' functions compute the size is not known.
     """
     observations = getattr(problem, "observations", None)
     if not isinstance(observations, Tensor) or observations.device.type != "cpu":
@@ -310,6 +315,12 @@ class CodesEstimator(SweepEstimator):
     def sweep(
         self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
     ) -> Iterator[Estimate]:
+        """Run the algorithm once, to the deepest depth and without a graph, and yield the estimate
+        at each depth.
+
+        The diagnostics are the algorithm's own (`Algorithm.diagnose`), and those of `gradients_at`,
+        which go first.
+        """
         depths = check_depths(depths)
         if not depths:
             return
@@ -344,6 +355,9 @@ class ImplicitEstimator(CodesEstimator):
     def gradients_at(
         self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
+        """Yield at each state the direct gradient plus the one through the codes, with the
+        diagnostics of `through_codes`, and the adjoint where it returns one.
+        """
         for state in states:
             direct, code_gradient = direct_gradients(problem, state.codes)
             through_codes, diagnostics, *adjoint = self.through_codes(
@@ -367,6 +381,9 @@ class ActiveSystemEstimator(ImplicitEstimator):
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
+        """Solve the system on the active set, and return the gradient through the minimizer with
+        the solution v as adjoint.
+        """
         solution, diagnostics, *_ = self.solve(problem, state.codes, code_gradient)
         return through_minimizer(problem, state.codes, solution), diagnostics, solution
 
@@ -393,6 +410,12 @@ class SmoothingEstimator(CodesEstimator):
     def gradients_at(
         self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
+        """Yield the mean of the pairs' estimates at each depth; all depths share the same
+        perturbations.
+
+        The diagnostics are ``layers``, ``evaluations`` and, for two pairs or more,
+        ``standard_error``.
+        """
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
         segments = [segment_of(depth, self.window) for depth in depths]
         total, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
@@ -429,6 +452,9 @@ class WindowEstimator(SweepEstimator):
     def sweep(
         self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
     ) -> Iterator[Estimate]:
+        """Yield the gradient at each depth, all from one forward pass, with the diagnostics
+        ``layers`` and ``layers_differentiated``.
+        """
         results = unrolled_gradients(problem, algorithm, depths, self.window)
         for depth, result in zip(depths, results, strict=True):
             differentiated = min(self.window or depth, depth)
@@ -459,8 +485,12 @@ def split(problem: Problem, size: int) -> Iterator[Problem]:
     """Yield problems of at most `size` samples each, which together have the samples of one
     problem, in order.
 
+    They share the memory of its tensors. Errors are raised when the first one is asked for.
+
     Raises
     ------
+    InvalidArgument
+        If `size` is no whole number of at least 1.
     UnsupportedProblem
         If the problem does not say which of its fields have one row per sample.
     """

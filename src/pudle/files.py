@@ -46,6 +46,9 @@ _HEAD = re.compile(rb'\{\n "digest": "([0-9a-f]{64})",')
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file such that a reader sees either the old content or the new, never a part of it.
 
+    Missing folders above it are made. Text is written in UTF-8. The temporary file beside it is
+    removed, unless the process is killed: see `remove_leftovers`.
+
     Raises
     ------
     UnwritableFile
@@ -67,7 +70,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def cache_folder() -> Path:
-    """Return this package's place in the user's folder for caches."""
+    """Return this package's place in the user's folder for caches: below XDG_CACHE_HOME, or
+    ``~/.cache``. It is not made.
+    """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pudle"
 
 
@@ -115,8 +120,11 @@ def _content_digest(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sweep(folder: Path) -> None:
-    """Remove what `write_atomically` left in a folder, or below it, when its process was killed."""
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `write_atomically` left in a folder, or below it, when its process was killed.
+
+    Temporary files of living processes stay.
+    """
     for path in folder.rglob(".*.tmp"):
         # What has no such number is not one of ours; another user's process still writes.
         with contextlib.suppress(ValueError, OverflowError, PermissionError):
@@ -128,8 +136,10 @@ def sweep(folder: Path) -> None:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Make a folder for temporary files, which is removed when the context is left; those of
-    processes that were killed are removed first.
+    """Make a folder for temporary files and yield its path; it is removed, with its files, when the
+    context is left.
+
+    Those that other processes of this user left when they were killed are removed first.
     """
     sweep_temporary_folders()
     folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
@@ -155,8 +165,11 @@ def sweep_temporary_folders() -> None:
 
 
 def _hold(folder: Path) -> int | None:
-    """Hold a folder by a descriptor, until it is closed or this process ends, however it does;
-    return None if another process holds it, or it is none or cannot be opened.
+    """Lock a folder, and return the descriptor that holds it: until it is closed or this process
+    ends, however it does. Return None if another process holds it, or it is none or cannot be
+    opened.
+
+    The caller closes the descriptor.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -170,8 +183,9 @@ def _hold(folder: Path) -> int | None:
     return descriptor
 
 
-def strict(content: object) -> Any:
-    """Return a content as JSON holds it: numpy's numbers become Python's, NaN and infinities None.
+def json_content(content: object) -> Any:
+    """Return a content as JSON holds it: numpy's numbers become Python's, records become mappings,
+    NaN and infinities None.
 
     TypeError, ValueError and AttributeError say that it holds something else.
     """
@@ -179,7 +193,9 @@ def strict(content: object) -> Any:
 
 
 def plain(value: Any) -> object:
-    """Return a record, or another value that JSON does not hold, as one that it does."""
+    """Return a record as a mapping, and a number of numpy as Python's: what JSON holds in place of
+    a value that it does not.
+    """
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.asdict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -188,8 +204,10 @@ def plain(value: Any) -> object:
 
 
 def lies_at(path: Path) -> bool:
-    """Tell whether anything may lie at a path, be it a link that leads nowhere, or in a folder
-    that cannot be read.
+    """Tell whether anything may lie at a path, be it a link that leads nowhere, or in a folder that
+    cannot be read.
+
+    It is False only where the system says that nothing does.
     """
     try:
         path.lstat()
@@ -200,7 +218,9 @@ def lies_at(path: Path) -> bool:
 
 @contextlib.contextmanager
 def readable(path: Path, remedy: str, failure: str = "cannot be read") -> Iterator[None]:
-    """Raise UnreadableResult for a file, in one line with the remedy, for whatever is wrong."""
+    """Raise UnreadableResult for whatever goes wrong in the context, in one line that names the
+    file, the failure, its cause and the remedy.
+    """
     try:
         yield
     except Exception as error:  # noqa: BLE001
@@ -214,8 +234,14 @@ def write_record(path: Path, record: object) -> None:
     """Write a dataclass or a msgspec Struct as indented JSON, atomically.
 
     The first line is the digest of all others, so that a reader notices whatever happens to them.
+    NaN and infinities are written as null.
+
+    Raises
+    ------
+    UnwritableFile
+        If the file cannot be written.
     """
-    body = json.dumps(strict(record), indent=1)[1:]
+    body = json.dumps(json_content(record), indent=1)[1:]
     digest = hashlib.sha256(body.encode()).hexdigest()
     write_atomically(path, f'{{\n "digest": "{digest}",{body}')
 
@@ -251,8 +277,10 @@ def read_record(path: Path, kind: type[T], identity: object = None, remedy: str 
 
 
 def read_each(paths: Iterable[S], read: Callable[[S], T], damaged: list[str]) -> list[T]:
-    """Read files, and add the error text of each that is damaged to a list, so that it does not
-    hide the others.
+    """Read files with `read`, and return the contents of those that can be used, in order.
+
+    Changes `damaged` in place: the text of each UnreadableResult is added to it, so that one
+    damaged file does not hide the others. Other errors are raised.
     """
     contents = []
     for path in paths:

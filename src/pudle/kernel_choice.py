@@ -46,8 +46,8 @@ Indices = CompiledArray[int, int]
 
 
 def chosen_path() -> str:
-    """Return the path that computations take, ``numba`` or ``torch``: that of PUDLE_KERNELS,
-    if it is set.
+    """Return the path that computations take, ``numba`` or ``torch``: that of the environment
+    variable PUDLE_KERNELS, if it is set and not empty, else numba where it is installed.
 
     Raises
     ------
@@ -100,6 +100,10 @@ def inlined_part(function: Function) -> Function:
 
 
 def _part(function: Function, **options: Any) -> Function:
+    """Compile a function with options of numba, so that compiled functions alone can call it.
+
+    Division by zero gives infinity or NaN in it, as in numpy.
+    """
     import numba  # as above
 
     # Python never calls it: what would let it do so takes long to compile.
@@ -112,7 +116,7 @@ def _part(function: Function, **options: Any) -> Function:
 
 @functools.cache
 def announce_compilation() -> None:
-    """Say once in a process why its first call takes so long."""
+    """Log a warning, once in a process, of why its first call takes so long."""
     logging.getLogger("pudle").warning(
         "pudle: compiling kernels, which takes some seconds at the first call and is kept"
     )

@@ -23,6 +23,8 @@ def order(turn: int, number: int) -> list[int]:
     """Return the order of so many things in a round: another one in each, because whatever comes
     finds caches and clock rate as the one before left them. Of two rounds, the second goes
     backwards.
+
+    It depends on these two numbers alone.
     """
     return random.Random(turn // 2).sample(range(number), number)[:: 1 if turn % 2 else -1]
 
@@ -91,6 +93,8 @@ def compare_many(first: ArrayLike, second: ArrayLike) -> Ratios:
 def critical(p_values: ArrayLike) -> float:
     """Return the p-value up to which comparisons are called differences, if this is done for all
     those on a page: of such differences the share `SIGNIFICANCE` is none, at most on average.
+
+    It is `SIGNIFICANCE` for no comparisons; the order of the p-values is of no account.
 
     References
     ----------

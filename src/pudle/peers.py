@@ -56,6 +56,8 @@ class AdjointSolution(NamedTuple):
 def require(module: str, extra: str = "peers") -> Any:
     """Import a module of an optional extra; where it is not installed, `MissingDependency` says
     what to install.
+
+    Deprecation warnings while it is imported are hidden.
     """
     try:
         with quiet():
@@ -73,6 +75,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def _version(name: str) -> str:
+    """Return the installed version of a distribution; empty where it is absent."""
     for distribution in distributions(name=name):
         return distribution.version
     return ""
@@ -130,6 +133,11 @@ class ImplicitPeer(Peer, ImplicitEstimator):
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
+        """Solve by the library, and return the gradient through the codes, without an adjoint.
+
+        To the library's diagnostics it adds ``layers`` and ``largest_relative_residual``, computed
+        by torch.
+        """
         assert isinstance(problem, SparseCoding)  # as `needs` says
         step = algorithm.step_size(problem)
         solved = self.solve(problem, step, state.codes, code_gradient)
@@ -188,6 +196,8 @@ class JaxImplicitPeer(ImplicitPeer):
         It takes dictionary, codes, observations, code gradient, step, penalty and l2 penalty, and
         returns the gradient in the dictionary and that in the offsets, which is the solution of the
         linear systems.
+
+        It is compiled when it is first called with a shape, and stays in memory for the process.
         """
         jax = require("jax")
 
@@ -213,6 +223,9 @@ class JaxImplicitPeer(ImplicitPeer):
     def solve(
         self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
     ) -> AdjointSolution:
+        """Solve the systems of all samples by the compiled program, `chunk` of them at a time; the
+        diagnostics count them as ``solves``.
+        """
         program = self.program(problem.nonnegative, torch.finfo(codes.dtype).eps)
         constants = step, problem.penalty, problem.l2_penalty
         tensors = codes, problem.observations, code_gradient
@@ -241,7 +254,7 @@ def run_jax(
     program: Callable[..., Array], *tensors: Tensor, constants: Iterable[float | Tensor] = ()
 ) -> list[Tensor]:
     """Call a jax function on tensors and plain numbers, on the CPU and in the precision of the
-    tensors.
+    first tensor; return copies of its results as tensors.
 
     jax computes in float32 unless a setting of the process says otherwise. That setting stays as it
     is: the precision is that of this call and this thread alone.
@@ -264,6 +277,8 @@ def layer(
 ) -> Array:
     """Run one proximal gradient layer on one sample's arrays, and add an offset that is zero but
     has a derivative.
+
+    `constants` are the step, the penalty and the l2 penalty.
     """
     step, penalty, l2_penalty = constants
     slope = (codes @ dictionary.T - observation) @ dictionary + l2_penalty * codes
@@ -271,7 +286,9 @@ def layer(
 
 
 def soft(values: Array, threshold: Array, nonnegative: bool) -> Array:
-    """Soft-threshold arrays of any library."""
+    """Soft-threshold arrays of any library; of values that may not be negative, the negative ones
+    become zero.
+    """
     return (
         (values - threshold).clip(min=0)
         if nonnegative

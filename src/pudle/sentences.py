@@ -17,7 +17,7 @@ def ratio_text(ratio: Ratio) -> text.Cell:
 
 
 def requirement_text(requirement: Requirement) -> str:
-    """Write what is required: ``error 1e-3, within 2.00 s``."""
+    """Write what is required: ``error 1e-3, within 2.00 s``; empty where nothing is."""
     parts = []
     if requirement.error is not None:
         parts.append(f"error {text.number(requirement.error, 1)}")
@@ -29,7 +29,10 @@ def requirement_text(requirement: Requirement) -> str:
 
 
 def tie_name(tie: Measured, best: Measured) -> str:
-    """Name an estimator that ties with the best one, after its algorithm where that is another."""
+    """Name an estimator that ties with the best one, after its algorithm where that is another.
+
+    The other algorithm's name stands before it: ``fista + implicit``.
+    """
     if tie.algorithm == best.algorithm:
         return tie.estimator
     return f"{tie.algorithm} + {tie.estimator}"
@@ -53,8 +56,8 @@ def reason_text(answer: Answer) -> str:
 
 
 def _lead_text(answer: Answer, best: Measured) -> str:
-    """Continue the sentence on the fastest estimator with how much slower the next is, and how many
-    others do not reach the error.
+    """Return the end of the sentence on the fastest estimator: how much slower the next is, and how
+    many others do not reach the error. It is empty where there is neither.
     """
     lead = ""
     if answer.next_fastest:

@@ -10,7 +10,9 @@ LONGEST = 60
 
 def short_repr(record: Any) -> str:
     """Return a dataclass as ``Name(tensor=(3, 4), number=0.2)``: shapes for tensors, names for
-    functions, no defaults.
+    functions.
+
+    Fields that are None, or the default itself, are left out.
     """
     arguments = []
     for field in dataclasses.fields(record):
@@ -21,7 +23,9 @@ def short_repr(record: Any) -> str:
 
 
 def abbreviate(value: Any) -> str:
-    """Return a value in few characters."""
+    """Return a value in few characters: shapes for tensors, four digits of a number, names for
+    functions, and at most 60 characters of anything but a record or a mapping.
+    """
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return _abbreviate_tensor(value)
     if isinstance(value, float):

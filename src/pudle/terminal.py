@@ -73,6 +73,9 @@ def progress_bar(*more: ProgressColumn, transient: bool = False) -> Progress:
 def progress_line() -> Iterator[Callable[[int, int, str], None]]:
     """Show the steps done on a bar; where stderr is no terminal, such as in a notebook, on one line
     that is written over.
+
+    The context gives a function of the number of steps done, of all steps, and of the text of the
+    line.
     """
     line_is_open = False
     with progress_bar(transient=True) as bar:
@@ -95,7 +98,9 @@ def progress_line() -> Iterator[Callable[[int, int, str], None]]:
 
 
 def check_device(device: str) -> str:
-    """Return the device, or refuse one that is not available."""
+    """Return the device, or raise InvalidArgument for ``cuda`` where torch sees none. Imports torch
+    only then.
+    """
     if device == "cuda":
         import torch
 

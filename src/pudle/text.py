@@ -20,7 +20,9 @@ def printable(text: str) -> str:
 
 
 def all_printable(content: Any) -> Any:
-    """Return plain data with all their texts `printable`."""
+    """Return plain data, as read from JSON, with all their texts `printable`, names of a mapping
+    too; new containers, others' are not changed.
+    """
     if isinstance(content, dict):
         return {all_printable(name): all_printable(part) for name, part in content.items()}
     if isinstance(content, list):
@@ -71,7 +73,9 @@ class Cell(str):
 
 
 def number(value: float, digits: int = 2) -> Cell:
-    """Return a number with a few significant digits: ``0.83``, ``1.5e-15``."""
+    """Return a number with a few significant digits: ``0.83``, ``1.5e-15``; a dash where it is None
+    or not finite.
+    """
     if value is None or not isfinite(value):
         return Cell(DASH)
     if value == 0 or 0.01 <= abs(value) < 1e4:
@@ -83,7 +87,7 @@ def number(value: float, digits: int = 2) -> Cell:
 
 def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:
     """Return a number with a fixed number of decimals: ``0.9500``, ``12%``; with its sign if `sign`
-    is ``+``.
+    is ``+``, and a dash for NaN.
     """
     return Cell(DASH) if isnan(value) else Cell(f"{value:{sign}.{digits}f}{unit}", key=value)
 
@@ -112,7 +116,9 @@ def first_sentence(docstring: str) -> str:
 
 
 def about(value: float) -> str:
-    """Return the order of magnitude of a duration, such as ``10 s``, ``3 min`` or ``2 days``."""
+    """Return the order of magnitude of a duration, such as ``10 s``, ``3 min`` or ``2 days``: the
+    nearest of a few round ones, from 1 s to 10 days.
+    """
     units = {"s": 1.0, "min": 60.0, "h": 3600.0, "days": 86400.0}
     sizes = {"s": (1, 3, 10, 30), "min": (1, 3, 10, 30), "h": (1, 3, 10), "days": (1, 2, 5, 10)}
     choices = [(number, unit) for unit, numbers in sizes.items() for number in numbers]
@@ -128,6 +134,9 @@ def memory(value: float) -> Cell:
 
 
 def _scaled(value: float, units: Sequence[tuple[float, str]]) -> Cell:
+    """Return a value in the first of some units that it is not below, or else in the last one; a
+    dash for NaN.
+    """
     if isnan(value):
         return Cell(DASH)
     size, unit = next((pair for pair in units if abs(value) >= pair[0]), units[-1])
@@ -142,7 +151,7 @@ def between(
     middle_text: str | None = None,
 ) -> Cell:
     """Return a middle value, as `middle_text`, with its interval, left out where unknown or where
-    both ends look like it.
+    both ends look like it. A dash stands for a middle value that is NaN.
     """
     if isnan(middle):
         return Cell(DASH)
@@ -157,7 +166,9 @@ def listing(words: Sequence[str]) -> str:
 
 
 def numbers(values: Sequence[int]) -> Cell:
-    """Return whole numbers in short: ``1, 2, 5`` for up to five, else ``1 ... 600 (14)``."""
+    """Return whole numbers in short, each once and in order: ``1, 2, 5`` for up to five, else ``1
+    ... 600 (14)``, with how many there are.
+    """
     values = sorted(set(values))
     if len(values) <= 5:
         return Cell(", ".join(map(str, values)), key=min(values, default=None))

@@ -43,7 +43,7 @@ _NUMBER: ContextVar[int | None] = ContextVar("number of threads for blocks", def
 
 def number_of_threads() -> int:
     """Return the number of threads that blocks may take here: torch's own number, but no more than
-    this process has cores.
+    this process has cores; or what `at_most` and the limits of torch around this have set.
     """
     chosen = _NUMBER.get()
     return min(torch.get_num_threads(), number_of_cores()) if chosen is None else chosen
@@ -51,7 +51,7 @@ def number_of_threads() -> int:
 
 def number_of_cores() -> int:
     """Return the number of cores that this process may use, by its affinity and by the limits of
-    its control groups.
+    its control groups, at least one; a part of a core counts as one.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
@@ -66,6 +66,8 @@ def granted_processors(
 ) -> float:
     """Return the number of processors that the control groups grant, as those of a container do;
     infinity without a limit.
+
+    They are read once in a process.
     """
     limits = [math.inf]
     for group in _control_groups(root, membership):
@@ -94,8 +96,10 @@ def _control_groups(root: Path, membership: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def at_most(number: int | None) -> Iterator[None]:
-    """Let blocks, and torch in large operations, take so many threads, but no more than this
-    process has cores; None changes nothing.
+    """Let blocks, and torch in large operations, take so many threads within the context, but at
+    least one and no more than this process has cores; None changes nothing.
+
+    Torch's own number is not set here, but by `threads_for`.
     """
     if number is None:
         yield
@@ -287,7 +291,9 @@ def _join(threads: Sequence[threading.Thread]) -> None:
 
 
 def blocks_of(samples: int, size: int = BLOCK) -> list[slice]:
-    """Return the blocks of so many samples."""
+    """Return the blocks of so many samples, as slices of at most `size`, in order; of no samples an
+    empty one.
+    """
     return [slice(first, min(first + size, samples)) for first in range(0, max(samples, 1), size)]
 
 
@@ -310,7 +316,11 @@ class _Crew(Generic[Block, Result]):
         self.failures: dict[int, BaseException] = {}
 
     def next(self) -> int | None:
-        """Return the block that the calling thread is to compute, None if there is none left."""
+        """Return the number of the block that the calling thread is to compute, None if there is
+        none left.
+
+        It waits while too many blocks are ahead of the first that is not added.
+        """
         with self.changed:
             while self.n_begun < len(self.blocks) and self.n_begun >= self.n_added + self.ahead:
                 self.changed.wait()
@@ -320,7 +330,10 @@ class _Crew(Generic[Block, Result]):
             return self.n_begun - 1
 
     def work(self) -> None:
-        """Compute blocks until none is left."""
+        """Compute blocks until none is left, and add results as soon as all before them are added.
+
+        An error, of computing or of adding, is kept in `failures`, and no further block begins.
+        """
         while (block := self.next()) is not None:
             try:
                 result = self.compute(self.blocks[block])
@@ -347,6 +360,9 @@ class _Crew(Generic[Block, Result]):
             self.changed.notify_all()
 
     def raise_failure(self) -> None:
+        """Raise the error of the first block that failed, with a note of its samples; without one,
+        do nothing.
+        """
         if self.failures:
             place = min(self.failures)
             error, block = self.failures[place], self.blocks[place]

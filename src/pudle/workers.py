@@ -135,7 +135,11 @@ class Process(_Ending):
             self.code = -SIGKILL
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Return the exit code, the negative number of a signal; None after so many seconds."""
+        """Return the exit code, the negative number of a signal; None if the process has not ended
+        after so many seconds, and without a number wait until it has.
+
+        Where the supervisor was killed, the code is that of signal 9.
+        """
         try:
             if self.code is None and self.connection.poll(timeout):
                 self.code = _receive(self.connection)
@@ -144,7 +148,10 @@ class Process(_Ending):
         return self.code
 
     def end(self) -> int | None:
-        """End the process with all that it started, wait for that, and return its exit code."""
+        """End the process with all that it started, wait for that, and return its exit code.
+
+        Its connections are closed. One that has ended already keeps its code.
+        """
         if self.code is None:
             with suppress(OSError):
                 _send(self.connection, None)
@@ -236,7 +243,9 @@ class _Calls:
         function: Callable[[*Arguments], T],
         *arguments: *Arguments,
     ) -> Outcome[T]:
-        """Carry out one job of built-in code, and return its outcome."""
+        """Carry out one job of built-in code, and return its outcome; a failure is a status of it,
+        not an error.
+        """
         return self.call_for(BUILT_IN, timeout, function, *arguments)
 
     def call_for(
@@ -246,7 +255,9 @@ class _Calls:
         function: Callable[[*Arguments], T],
         *arguments: *Arguments,
     ) -> Outcome[T]:
-        """Carry out one job that runs the code of some owners, and return its outcome."""
+        """Carry out one job that runs the code of some owners, and return its outcome; a failure is
+        a status of it, not an error.
+        """
         ((_, outcome),) = self.run([Job(function, arguments, timeout, None, owners)])
         return outcome
 
@@ -279,7 +290,12 @@ def restart_clock() -> None:
 
 
 def failure(error: BaseException) -> tuple[str, str]:
-    """Return the status and the reason of whatever could not be computed because of an error."""
+    """Return the status and the reason of whatever could not be computed because of an error.
+
+    The status is that of the error if it is one of this package's that has one, else
+    ``out-of-memory`` or ``error``; the reason is the first line of its text, with the name of an
+    error of others.
+    """
     if isinstance(error, SystemExit):
         return (
             "error",
@@ -316,7 +332,11 @@ class Pool(_Calls, _Ending):
         self.lock = threading.Lock()
 
     def run(self, jobs: Iterable[Job[Key, T]]) -> Generator[tuple[Key, Outcome[T]]]:
-        """Yield the key and the outcome of every job, in the order in which they end."""
+        """Yield the key and the outcome of every job, in the order in which they end.
+
+        Processes are started when they are needed, and stay for later jobs. Where the caller stops
+        asking, jobs that have not begun are dropped, and those that have are ended.
+        """
         busy: set[Process] = set()
         grouped = sorted(jobs, key=lambda job: sorted(job.owners))
         with ThreadPoolExecutor(self.size) as threads:
@@ -330,6 +350,9 @@ class Pool(_Calls, _Ending):
                     process.connection.close()  # which ends it
 
     def _carry_out(self, job: Job[Key, T], busy: set[Process]) -> Outcome[T]:
+        """Return the outcome of a job, in an idle process or a new one, which is in `busy`
+        meanwhile and idle afterwards, unless it has ended.
+        """
         with self.lock:
             process, outgoing = self._choose(job.owners)
             self.n_busy += 1
@@ -356,8 +379,10 @@ class Pool(_Calls, _Ending):
                         self.idle.append(process)
 
     def _choose(self, owners: Owners) -> tuple[Process | None, Process | None]:
-        """Return an idle worker that may run the code of some owners, or None for a new one, and
-        the one that must end to make room for it.
+        """Take an idle worker that may run the code of some owners and return it, or None for a new
+        one, and the one that must end to make room for it, or None.
+
+        Changes `idle`: neither is in it any more.
         """
         is_full = len(self.idle) + self.n_busy >= self.size
         # One that has run built-in code alone may run anything, but then nothing built-in again.
@@ -370,6 +395,7 @@ class Pool(_Calls, _Ending):
         return None, self.idle.pop(0) if is_full and self.idle else None
 
     def end(self) -> None:
+        """End all idle workers, each of which gets a second to end by itself."""
         # A worker ends by itself when nothing more comes.
         while self.idle:
             process = self.idle.pop()
@@ -379,8 +405,11 @@ class Pool(_Calls, _Ending):
 
 
 def _await_outcome(process: "Process | Copy[T]", message: object, timeout: float) -> Outcome[Any]:
-    """Return the outcome of a job that a process is sent, which is ended where it takes too
-    long.
+    """Send a process a job and return the outcome, with the parts that were kept; the process is
+    ended where the job takes too long, and the status is ``timeout``.
+
+    The time counts from when the job has started, for which it gets `START` seconds more. A process
+    that ends meanwhile gives the status ``error``.
     """
     parts: list[object] = []
     try:
@@ -414,6 +443,9 @@ class InProcess(_Calls):
 
 
 def _carry_out_here(job: Job[Key, T]) -> Outcome[Any]:
+    """Return the outcome of a job that is carried out in this process: an error is its status, and
+    it is out of time if it keeps a part too late.
+    """
     parts: list[object] = []
     end = monotonic() + job.timeout
 
@@ -445,7 +477,12 @@ def work() -> None:
 def _serve(
     connection: Connection, unpack: Callable[[bytes], tuple[Callable[..., object], Any]]
 ) -> None:
-    """Carry out every job that comes, a function and its arguments when it is unpacked."""
+    """Carry out every job that comes, a function and its arguments when it is unpacked, and send
+    ``started``, the parts kept and the outcome, until the connection is closed.
+
+    Whatever ends a job, SystemExit too, is its outcome. From now on `keep` and `restart_clock` send
+    to this connection.
+    """
 
     def tell(kind: str, content: object) -> None:
         # So it stays: the two ends may be of two commits.
@@ -493,6 +530,9 @@ def return_freed_memory(*, at_once: bool = False) -> None:
 def limit_memory() -> None:
     """Let this process take no more than half of the machine's memory: what asks for more gets a
     MemoryError, and nothing else on the machine suffers.
+
+    The limit (RLIMIT_DATA) is lasting, and holds for what is started from now on; a lower one
+    stays.
     """
     most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     with suppress(ValueError):  # the limit is lower already
@@ -523,11 +563,15 @@ class Copy(_Ending, Generic[T]):
         far_end.close()
 
     def ask(self, *arguments: object, timeout: float = MOST_WAITING) -> Outcome[T]:
-        """Return the outcome of a call, which ends the copy where it takes too long."""
+        """Return the outcome of the function for these arguments, which are pickled; a call that
+        takes too long ends the copy.
+        """
         return _await_outcome(self, arguments, timeout)
 
     def end(self) -> int:
-        """End the copy, if it has not ended, and return its exit code then."""
+        """End the copy and return its exit code, the negative number of a signal; 0 if it was ended
+        before.
+        """
         self.talk.close()
         if not self.number:
             return 0
@@ -553,7 +597,9 @@ class _Control:
         self.socket: socket.socket
 
     def hand_over(self, descriptors: Sequence[int]) -> None:
-        """Ask for a process: send the connection that it belongs to, and its 0, 1, ..."""
+        """Ask the supervisor for a process: send the connection that it belongs to, and its 0, 1,
+        ... Start a supervisor where none lives.
+        """
         with self.lock:
             if self.process is None or self.process.poll() is not None:
                 self._start()
@@ -589,7 +635,9 @@ class _Control:
             self.process.wait()
 
     def forget(self) -> None:
-        """Leave the supervisor to the process that this one is a copy of."""
+        """Leave the supervisor to the process that this one is a copy of: the next process here
+        starts another.
+        """
         if self.process:
             self.socket.close()
             self.process.returncode = 0  # or it would warn that nobody waits for it
@@ -602,7 +650,11 @@ os.register_at_fork(after_in_child=_CONTROL.forget)
 
 
 def _supervise(descriptor: int) -> None:
-    """Start what a parent asks for at the other end of a socket, until it has ended."""
+    """Start what a parent asks for at the other end of a socket, a guard and a process for each
+    request, until it has ended; then end this process.
+
+    Of modules it imports those of this package alone, and it ignores SIGINT and SIGTERM.
+    """
     control = socket.socket(fileno=descriptor)
     for number in (SIGINT, SIGTERM):
         signal(number, SIG_IGN)
@@ -642,7 +694,9 @@ def _supervise(descriptor: int) -> None:
 
 
 def _load(module: str, control: socket.socket) -> None:
-    """Import a module, which may take seconds; if the parent ends meanwhile, end this process."""
+    """Import a module, which may take seconds; if the parent ends meanwhile, end this process.
+    Errors are suppressed.
+    """
     if module in sys.modules:
         return
     is_loaded = threading.Event()
@@ -694,6 +748,8 @@ def _set_process_option(option: int, value: int) -> bool:
 def _guard(connection: Connection, streams: Sequence[int], request: _Request) -> None:
     """Lead a session in which a process does what is asked for, and end it when the process ends or
     the connection is closed.
+
+    It never returns: this process ends, after sending the exit code.
     """
 
     def watch() -> None:
@@ -722,7 +778,12 @@ def _guard(connection: Connection, streams: Sequence[int], request: _Request) ->
 
 
 def _become(streams: Sequence[int], request: _Request) -> None:
-    """Do what is asked for, as a process that does nothing else."""
+    """Do what is asked for, as a process that does nothing else: it becomes the command, or makes
+    the call and ends. It never returns.
+
+    Before that it takes over the streams, closes all other descriptors, and gets the request's
+    folder, environment and, for a call, module path.
+    """
     code = 1
     try:
         signal(SIGTERM, SIG_DFL)
@@ -746,7 +807,8 @@ def _become(streams: Sequence[int], request: _Request) -> None:
 
 
 def _end_related(adopts: bool) -> None:
-    """End all other processes of this one's session, which it leads, and its descendants.
+    """End all other processes of this one's session, which it leads, and its descendants, and wait
+    for them, at most `MOST_LOOKING` seconds.
 
     Where it adopts orphans, the last descendant is a child, so that nothing need be looked for.
     """

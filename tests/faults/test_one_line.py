@@ -12,7 +12,7 @@ from support.records import synthetic
 
 import pudle
 from pudle import names
-from pudle.declared import changed
+from pudle.declared import with_values
 from pudle.problems import Constants
 from pudle.reports.load import load
 from pudle.reports.summary import summarize
@@ -187,7 +187,7 @@ def test_a_dataclass_without_a_seed_gets_one_all_the_same(tmp_path):
         )
     )
     dataset = pudle.make_dataset(str(path))
-    assert changed(dataset, seed=3).seed == 3 and dataset.seed == 0
+    assert with_values(dataset, seed=3).seed == 3 and dataset.seed == 0
     assert learn(tmp_path, datasets="own.py").returncode == 0
 
 

@@ -12,7 +12,7 @@ from support.records.stored_experiments import reported
 from support.records.synthetic import BOUND, CURVES, DEPTHS, RHO, case, record, scores
 
 from pudle import make_dataset
-from pudle.files import strict
+from pudle.files import json_content
 from pudle.measuring.case import Case
 from pudle.measuring.results.score import Scores
 from pudle.measuring.store import Store
@@ -89,7 +89,7 @@ def measured(tmp_path, step, dataset, seeds, depths, estimators):
     """Measure errors of dictionary learning, and return the fitted rates."""
     the_case = Case("measured", dataset, f"ista(step={step!r})", "lasso", seeds, depths)
     store = Store(tmp_path / "measured", "quick")
-    records = [strict(Scores(the_case, name).measure(store)) for name in estimators]
+    records = [json_content(Scores(the_case, name).measure(store)) for name in estimators]
     return framed(reported(tmp_path, records))
 
 

@@ -17,7 +17,7 @@ from .checks import CheckFailure, Measurements, Subject, compare, gradient_of, r
 from .claims import DEEP, FALLING, SETTLED, VANISHED, Right, mistakes_of, nearest, size_of
 from .explanations import QUOTIENT
 from .records import Measurement
-from .specimens import SHALLOW, changed, specimens
+from .specimens import SHALLOW, specimens, with_values
 from .truth import REGULAR, array
 
 #: Shares of the way, in powers, from the estimator's own options to those in `approaches`.
@@ -76,7 +76,7 @@ def _approach(
         values = {
             name: between(subject.options[name], last, share) for name, last in options.items()
         }
-        estimator = changed(subject.estimator, **values)
+        estimator = with_values(subject.estimator, **values)
         gradient = gradient_of(estimator.estimate(*subject.specimen.make(), depth))
         right = _right(target, gradient, subject, depth)
         expected = right(truth, depth)
@@ -159,8 +159,8 @@ def _with_and_without(problem: Problem, slope: Tensor) -> Iterator[Problem]:
     def with_more(codes: Tensor, theta: Tensor) -> Tensor:
         return loss(codes, theta) + (slope * theta).sum()
 
-    yield changed(problem, loss=loss)
-    yield changed(problem, loss=with_more)
+    yield with_values(problem, loss=loss)
+    yield with_values(problem, loss=with_more)
 
 
 def _mistaken_changes(expected: Array) -> Iterator[tuple[str, Array]]:

@@ -116,7 +116,7 @@ def check_command(
         failed = False
         for target, plan in plans.items():
             steps = _select_steps(plan.steps, expression)
-            spec = names.placed(target, Path.absolute)
+            spec = names.move_paths(target, Path.absolute)
             if last_failed:
                 failed_before = check_results.failures().get(spec, [])
                 steps = [step for step in steps if step.unfinished.title in failed_before] or steps

@@ -27,7 +27,7 @@ from ..workers import failure, restart_clock
 from .brought import OUTSIDE
 from .explanations import Mistakes, explain
 from .records import CheckRecord, Distance, Measurement, everything_refused
-from .specimens import Specimen, changed, options_of, tensors_of
+from .specimens import Specimen, options_of, tensors_of, with_values
 from .truth import array
 
 #: The numbers that a check measures.
@@ -73,7 +73,7 @@ class Subject(NamedTuple):
     def having(self, **options: int) -> Subject:
         """Return the same with other options, where it has them."""
         options = {name: value for name, value in options.items() if name in self.options}
-        return Subject(changed(self.estimator, **options), self.specimen)
+        return Subject(with_values(self.estimator, **options), self.specimen)
 
     def estimates(
         self, depths: Sequence[Any], *, sweep: bool = False, dtype: torch.dtype = torch.float64

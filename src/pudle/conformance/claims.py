@@ -30,10 +30,10 @@ from .specimens import (
     GRID,
     SHALLOW,
     Specimen,
-    changed,
     in_units,
     named,
     specimens,
+    with_values,
 )
 from .truth import REGULAR, Truth, array
 
@@ -285,10 +285,10 @@ def _mistaken(truth: Truth) -> Iterator[tuple[str, Truth]]:
     everywhere, in the layers or in the loss alone, or in the derivatives alone.
     """
     problem = truth.problem
-    algorithm = changed(truth.algorithm, step=truth.step)
+    algorithm = with_values(truth.algorithm, step=truth.step)
     altered_problems = {}
     if getattr(problem, "l2_penalty", 0.0):
-        altered_problems["l2_penalty is forgotten"] = changed(problem, l2_penalty=0.0)
+        altered_problems["l2_penalty is forgotten"] = with_values(problem, l2_penalty=0.0)
     if problem.parameter == "dictionary":
         units = problem.theta / _by_atom(problem.theta.square()).sqrt()
         altered_problems["atoms are taken to have unit norm"] = problem.with_theta(units)
@@ -297,7 +297,7 @@ def _mistaken(truth: Truth) -> Iterator[tuple[str, Truth]]:
             yield name, Truth(layers, algorithm, loss)
             yield name, Truth(layers, algorithm, loss, truth)
     if algorithm.initial is not None:
-        cold = Truth(problem, changed(algorithm, initial=None), problem)
+        cold = Truth(problem, with_values(algorithm, initial=None), problem)
         yield "the start, initial, is ignored", cold
 
 

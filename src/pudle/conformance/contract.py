@@ -32,8 +32,8 @@ from .specimens import (
     GRID,
     SHALLOW,
     Specimen,
-    changed,
     specimens,
+    with_values,
 )
 
 #: Every kind of problem, named and drawn, with few entries of theta.
@@ -87,12 +87,12 @@ def _turns(specimen: Specimen) -> list[Turn]:
     # Algorithms that differ in their warm start alone are equal, and problems may share tensors.
     turns = [
         (problem, algorithm),
-        (problem, changed(algorithm, initial=torch.ones(problem.code_shape).to(problem.theta))),
+        (problem, with_values(algorithm, initial=torch.ones(problem.code_shape).to(problem.theta))),
         (problem.with_theta(0.9 * problem.theta), algorithm),
     ]
     if specimen in DENSE:
-        turns += [(changed(problem, loss=own_loss), algorithm)]
-        turns += [(changed(problem, l2_penalty=0.3), algorithm)]
+        turns += [(with_values(problem, loss=own_loss), algorithm)]
+        turns += [(with_values(problem, l2_penalty=0.3), algorithm)]
         turns += [(problem, fista) for fista in (Fista(), Fista(restart=True))]
     return turns
 

@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_map_only
 from .. import names
 from ..algorithms import ActiveSet, Algorithm, CoordinateDescent, Fista, Ista, Iteration
 from ..algorithms.thresholding import Decaying, Hard, Soft, Thresholding
-from ..declared import changed as changed
+from ..declared import with_values as with_values
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..names import entries, make_algorithm, make_dataset
 from ..problems import FixedPoint, Problem, StronglyConvex
@@ -107,7 +107,7 @@ def in_units(owner: T, ratio: float, rows: list[int] | slice = slice(None)) -> T
             values[name] = value + math.log(ratio)
         elif name == "thresholding":
             values[name] = in_units(value, ratio)
-    return changed(owner, **values)
+    return with_values(owner, **values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +168,7 @@ class Specimen:
             return tensor.requires_grad_(self.flagged)
 
         def copied(owner: T) -> T:
-            return changed(owner, **tree_map_only(Tensor, new, options_of(owner)))
+            return with_values(owner, **tree_map_only(Tensor, new, options_of(owner)))
 
         problem, algorithm = self.originals
         return copied(problem), copied(algorithm)
@@ -219,7 +219,7 @@ GRID = (
         replace(
             specimen,
             problem="one-sided",
-            originals=(changed(specimen.original, nonnegative=True), specimen.originals[1]),
+            originals=(with_values(specimen.original, nonnegative=True), specimen.originals[1]),
         )
         for specimen in specimens("elastic net", algorithms=PLAIN)
     ),
@@ -349,7 +349,7 @@ def _problem(draw: OptionDraws, dataset_name: str, seed: int) -> tuple[Problem, 
         )
         if name in option_names and draw.pick(f"another {name}", (False, True)):
             with suppress(InvalidArgument):
-                problem = changed(problem, **{name: change(problem, draw)})
+                problem = with_values(problem, **{name: change(problem, draw)})
     if isinstance(problem, L1Problem) and draw.pick("derived", (False, False, False, True)):
         problem = derived(type(problem))(**options_of(problem))
     codes, size = math.prod(problem.code_shape), problem.theta.numel()
@@ -371,7 +371,7 @@ def _algorithm(draw: OptionDraws, problem: Problem) -> Algorithm:
         algorithm = make_algorithm(draw.pick("algorithm", FOR_SMOOTH))
         step = draw.pick("step", (None, 0.4, 0.9)) if algorithm.uses_step else None
         unit = step and step / problem.lipschitz_constant
-        return changed(algorithm, step=unit, initial=initial if warm else None)
+        return with_values(algorithm, step=unit, initial=initial if warm else None)
     cls = ALGORITHMS[draw.pick("algorithm", (*USUAL, *ALGORITHMS))]
     unit = 1 / problem.lipschitz_constant
     penalty = float(torch.as_tensor(getattr(problem, "penalty", 1.0)).mean())

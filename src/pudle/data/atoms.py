@@ -33,9 +33,9 @@ def normalize_rows(rows: FloatArray) -> FloatArray:
 
 def choose_distinct(rows: FloatArray, atoms: list[FloatArray], most: int) -> list[int]:
     """Add unit-norm rows to atoms, greedily in their order, until there are as many as `most`;
-    return which.
+    return the numbers of those added.
 
-    Any two atoms then have a coherence ``|a^T b| < COHERENCE``.
+    Changes `atoms` in place. Any two of them then have a coherence ``|a^T b| < COHERENCE``.
     """
     earlier_atoms = np.reshape(atoms, (-1, rows.shape[1]))
     distinct = np.abs(rows @ earlier_atoms.T).max(axis=1, initial=0) < COHERENCE
@@ -118,7 +118,8 @@ def observe(
     """Return ``D* z`` plus Gaussian noise of a standard deviation for codes z as rows, shape (n,
     m).
 
-    Without a generating dictionary D*, shape (m, p), InvalidArgument is raised.
+    The noise is drawn from `random`. Without a generating dictionary D*, shape (m, p),
+    InvalidArgument is raised.
     """
     if generating_dictionary is None:
         raise InvalidArgument(
@@ -164,6 +165,9 @@ class SyntheticDataset(SparseCodingDataset):
         """Draw codes of a shape (n, p)."""
 
     def draw(self) -> Draw:
+        """Draw the generating dictionary, observations and codes, and the perturbed dictionary, all
+        from one stream of the seed.
+        """
         random = self.generator()
         generating = normalize(random.standard_normal((self.n_features, self.n_components)), axis=0)
         observations, codes = self.samples(generating, self.n_samples, random)

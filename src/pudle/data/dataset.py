@@ -18,7 +18,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from ..declared import changed, check_declared
+from ..declared import check_declared, with_values
 from ..errors import InvalidArgument, SpecError, UnsupportedProblem
 from ..files import state_of
 from ..names import is_concrete, path_options
@@ -90,7 +90,16 @@ class Dataset(ABC):
         return " ".join(map(state_of, self.paths().values()))
 
     def paths(self) -> dict[str, Path]:
-        """Return the files and folders that options name, or refuse what is neither."""
+        """Return the files and folders that options name, by option; those that are None are left
+        out.
+
+        One that does not exist is returned too.
+
+        Raises
+        ------
+        InvalidArgument
+            If it is a pipe, a socket or a device.
+        """
         paths = {
             name: Path(path).expanduser()
             for name in path_options(self)
@@ -106,11 +115,11 @@ class Dataset(ABC):
 
     def reseeded(self, seed: int) -> Self:
         """Return the dataset with another seed."""
-        return changed(self, seed=seed)
+        return with_values(self, seed=seed)
 
     def generator(self, purpose: str = "") -> Generator:
-        """Return a random generator that depends only on the seed, this dataset's name and the
-        purpose.
+        """Return a new random generator that depends only on the seed, this dataset's name and the
+        purpose: each call begins the stream anew.
         """
         return generator(self.seed, f"dataset {self.name} {purpose}".strip())
 
@@ -184,6 +193,9 @@ class Dataset(ABC):
 
 
 def _parameters(make: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a function or a class, with annotations as types where they can be
+    read here.
+    """
     try:
         return inspect.signature(make, eval_str=True).parameters
     except NameError:
@@ -192,7 +204,9 @@ def _parameters(make: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
 
 
 def _losses(loss: inspect.Parameter | None) -> tuple[str, ...]:
-    """Return the losses that an argument `loss` states, by its annotation or its default."""
+    """Return the losses that an argument `loss` states, by its annotation or its default; ``own``
+    where there is none.
+    """
     annotation, default = (loss.annotation, loss.default) if loss else (object, None)
     if get_origin(annotation) is Literal:
         return get_args(annotation)
@@ -202,7 +216,11 @@ def _losses(loss: inspect.Parameter | None) -> tuple[str, ...]:
 def _options(
     make: Callable[..., object], parameters: Mapping[str, inspect.Parameter]
 ) -> Iterator[tuple[str, object, object]]:
-    """Yield the dataclass fields of the arguments that a spec can give: name, annotation, field."""
+    """Yield the dataclass fields of the arguments that a spec can give: name, annotation, field.
+
+    Arguments that a run chooses, and those whose default is no literal and no path, are left out. A
+    class with an argument that has no default raises SpecError.
+    """
     for name, parameter in parameters.items():
         default: object = parameter.default
         if name in CHOSEN:
@@ -226,8 +244,14 @@ def _options(
 def _check_problem_made(
     name: str, problem: object, dtype: torch.dtype, device: torch.device
 ) -> Problem:
-    """Return the problem that a user's function made; refuse what is none, and one of another dtype
-    or on another device.
+    """Return the problem that a user's function made.
+
+    Raises
+    ------
+    InvalidArgument
+        If it is none, or its class has options and is no dataclass.
+    UnsupportedProblem
+        If it has another dtype or lies on another device than is asked for.
     """
     if not isinstance(problem, Problem):
         raise InvalidArgument(
@@ -261,7 +285,9 @@ class ArraysDataset(Dataset):
         device: str | torch.device = "cpu",
         **options: Any,
     ) -> Problem:
-        """Draw the problem; `options` are those of `make`."""
+        """Draw the problem; `options` are those of `make`. Without a loss it is the first of
+        `losses`, and one that is not among them is InvalidArgument.
+        """
         loss = check_choice("loss", loss or self.losses[0], self.losses)
         return self.make(loss, to_tensor(dtype, device), **options)
 
@@ -345,7 +371,9 @@ class ConvolutionalDataset(ArraysDataset):
         """
 
     def make(self, loss: str, tensor: ToTensor, **options: Any) -> Problem:
-        """Return the problem of a draw with some options."""
+        """Draw with some options, those of `draw`, and return the problem: one with learned
+        penalties if the dataset says so.
+        """
         kind = ConvolutionalSparseCoding
         if self.learned_penalties:
             kind = ThresholdedConvolutionalSparseCoding

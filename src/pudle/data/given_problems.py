@@ -44,6 +44,8 @@ class GivenProblems(Dataset):
     def of(cls, source: Dataset | Problem, device: str = "cpu") -> GivenProblems:
         """Return the dataset of one problem, whatever the seed, or of what a dataset draws on a
         device, each problem once.
+
+        A problem's loss is called ``own`` where it has no name; a dataset's are its own.
         """
         if isinstance(source, Problem):
             loss = getattr(source, "loss", None)
@@ -63,7 +65,14 @@ class GivenProblems(Dataset):
         dtype: torch.dtype = torch.float64,
         device: str | torch.device = "cpu",
     ) -> Problem:
-        """Return the problem of the seed, if it has the loss."""
+        """Return the problem of the seed, if it has the loss: the object itself, whatever the dtype
+        and the device asked for.
+
+        Raises
+        ------
+        UnsupportedProblem
+            If it has not; without a loss, that of the problem serves.
+        """
         if loss and loss not in self.losses:
             raise UnsupportedProblem(
                 f"{self.label} has the loss {self.losses[0]}, not {loss}: make another problem"

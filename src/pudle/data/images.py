@@ -53,7 +53,13 @@ class ImageDataset(Dataset):
     folder: str | None
 
     def images(self) -> Images:
-        """Return the images in gray; those of a folder are read late."""
+        """Return the images in gray, by file name; those of a folder are read late.
+
+        Raises
+        ------
+        InvalidArgument
+            If there is no such folder, it holds no image, or one cannot be opened.
+        """
         if self.folder is not None:
             return Folder(self.folder)
         from sklearn.datasets import load_sample_images  # slow to import, and only needed here
@@ -69,6 +75,10 @@ class ImageDataset(Dataset):
     ) -> tuple[FloatArray, FloatArray]:
         """Split random patches with side `size` into observations and atoms, as
         `pudle.data.atoms.split_atoms` does.
+
+        All positions of all images are equally likely; nearly constant patches are dropped. Of more
+        than a million positions some are drawn, twenty for each patch that is wanted and a million
+        besides.
         """
         images = self.images()
         total = count_positions(images, size)
@@ -78,7 +88,7 @@ class ImageDataset(Dataset):
         positions = (
             random.choice(total, total, replace=False)
             if total <= limit
-            else distinct(random, total, limit)
+            else draw_distinct(random, total, limit)
         )
         patches = (
             normalize_rows(patches_at(images, size, block))
@@ -91,6 +101,11 @@ class ImageDataset(Dataset):
 def to_gray(picture: Image.Image) -> Pixels:
     """Return the gray values as unsigned integers of 8 or 16 bits; white is the largest value of
     the type.
+
+    Raises
+    ------
+    InvalidArgument
+        If the pixels are floating-point numbers, negative or above 16 bits.
     """
     if picture.mode == "F":
         raise InvalidArgument("its pixels are floating-point numbers: save it in 8 or 16 bits")
@@ -143,6 +158,9 @@ class Folder(Mapping[str, Pixels]):
         return len(self.sizes)
 
     def _open(self, name: str, read: Callable[[Image.Image], Read]) -> Read:
+        """Open an image and return what `read` gives for it; whatever is wrong, or too many pixels,
+        is InvalidArgument, with the names of the folder and the file.
+        """
         try:
             with open_regular(self.path / name) as file, warnings.catch_warnings():
                 # The limit here stands for that of the library.
@@ -160,9 +178,9 @@ class Folder(Mapping[str, Pixels]):
             ) from error
 
 
-def distinct(random: Generator, total: int, count: int) -> NDArray[np.int64]:
+def draw_distinct(random: Generator, total: int, count: int) -> NDArray[np.int64]:
     """Draw `count` different numbers below `total`, in random order, in memory of the order of
-    `count`.
+    `count`, which is at most `total`.
     """
     drawn = np.empty(0, dtype=np.int64)
     while len(drawn) < count:
@@ -173,8 +191,13 @@ def distinct(random: Generator, total: int, count: int) -> NDArray[np.int64]:
 
 
 def grids(images: Images, size: int) -> dict[str, tuple[int, int]]:
-    """Return the numbers of rows and columns of the positions of a patch with side `size`,
-    overlapping ones included; refuse a smaller image.
+    """Return by image the numbers of rows and columns of the positions of a patch with side `size`,
+    overlapping ones included; no pixels are read.
+
+    Raises
+    ------
+    InvalidArgument
+        If an image is smaller than the patch.
     """
     sizes = (
         images.sizes
@@ -199,7 +222,8 @@ def count_positions(images: Images, size: int) -> int:
 
 
 def patches_at(images: Images, size: int, positions: NDArray[np.int64]) -> FloatArray:
-    """Return the patches at some positions, as rows of shape (size**2,) with values in [0, 1].
+    """Return the patches at some positions, as rows of shape (size**2,) with values in [0, 1], in
+    the order of the positions.
 
     Positions are numbers that count those of `grids` row by row through one image after another.
     Images without a position are not read.
@@ -221,6 +245,8 @@ def patches_at(images: Images, size: int, positions: NDArray[np.int64]) -> Float
 def random_patches(images: Images, size: int, n_samples: int, random: Generator) -> FloatArray:
     """Draw patches uniformly over all positions in all images, without replacement, shape
     (n_samples, size**2).
+
+    More patches than there are positions are InvalidArgument.
     """
     total = count_positions(images, size)
     if n_samples > total:

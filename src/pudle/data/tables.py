@@ -72,8 +72,11 @@ def read_table(path: str, name: str = "path") -> FloatArray:
 
 
 def as_table(data: Any, name: str, rows: Rows | None = None) -> FloatArray:
-    """Return an array or a data frame as float64, shape (rows, columns), or refuse it by its name
-    in one line; `rows` has the numbers of the rows where they are not all.
+    """Return an array or a data frame as a copy in float64, shape (rows, columns).
+
+    What is refused is InvalidArgument, one line that begins with `name`: columns without numbers,
+    another number of axes, an empty table, too many numbers, values that are missing or infinite.
+    `rows` has the numbers of the rows where they are not all.
     """
     with one_line_errors(name):
         if hasattr(data, "select_dtypes"):
@@ -112,7 +115,9 @@ def _read_npz(file: BufferedReader) -> object:
 
 
 def _only_or_observations(names: list[str]) -> list[str]:
-    """Return the one name that there is, or ``observations``."""
+    """Return, in a list, the one name that there is, or ``observations``; InvalidArgument if it is
+    not among several.
+    """
     name = names[0] if len(names) == 1 else "observations"
     if name not in names:
         raise InvalidArgument(
@@ -159,13 +164,18 @@ class RowsOnDisk:
         return np.lib.format.open_memmap(self._path, mode="r")
 
     def read(self, rows: Rows) -> FloatArray:
-        """Return the rows of ascending numbers, or refuse one that is not finite."""
+        """Read the rows of ascending numbers from the file, as float64; refuse, by InvalidArgument,
+        one that is not finite and more than fit into memory.
+        """
         with one_line_errors(self._name):
             check_numbers((len(rows), *self._array.shape[1:]))
             values = self._read(rows)
         return as_table(values, self._name, rows)
 
     def _read(self, rows: Rows) -> NDArray[np.generic]:
+        """Read rows of ascending numbers in the file's own dtype; a file that has become shorter
+        raises ValueError.
+        """
         array = self._array
         if not array.flags.c_contiguous:
             # Mapped anew: pages that were read would else count as memory of this process.
@@ -201,9 +211,15 @@ def draw_from(
     """Draw observations from the rows of a table, and learn a dictionary from other rows where none
     is given.
 
-    The rows are shuffled. Half of them, at most `MOST_ROWS`, are what a dictionary is learned from;
-    observations come from the others. With a dictionary, all rows can be observations. See
-    `pudle.sparse_coding` for the parameters.
+    The rows are shuffled by `random`. Half of them, at most `MOST_ROWS`, are what a dictionary is
+    learned from; observations come from the others, at most `MOST_SAMPLES` unless a number is
+    given. With a dictionary, all rows can be observations. See `pudle.sparse_coding` for the
+    parameters. `values` is not changed.
+
+    Raises
+    ------
+    InvalidArgument
+        If there are too few rows, or the dictionary does not fit.
     """
     rows, features = values.shape
     if standardize:
@@ -244,6 +260,10 @@ def learn_dictionary(rows: FloatArray, n_components: int | None, seed: int) -> F
     b| < 0.95``, because the active Gram matrices of closer ones are singular: of such atoms one is
     kept. Without `n_components` there are as many as remain of twice the columns, at most
     `MOST_ATOMS` and half the rows; else the number is kept or refused.
+
+    Scikit-learn draws from `seed` alone: numpy's global random state is left as it was, and its
+    warning of an early stop is hidden. Rows of which half are zero, or too few of them, are
+    InvalidArgument.
     """
     # Slow to import, and listing datasets must not be.
     from sklearn.decomposition import MiniBatchDictionaryLearning
@@ -370,6 +390,9 @@ class OwnRows(SparseCodingDataset):
         """
 
     def draw(self) -> Draw:
+        """Return a copy of the draw, which is made once for the same options and files; a path to a
+        folder is InvalidArgument.
+        """
         for name, path in self.paths().items():
             # The fingerprint would read all that lies below a folder.
             if path.is_dir():
@@ -383,6 +406,8 @@ class OwnRows(SparseCodingDataset):
 
 @functools.lru_cache(maxsize=8)
 def _draw_once(dataset: OwnRows, state: str) -> Draw:
-    """Draw once for all estimators that a process measures: learning a dictionary takes seconds."""
+    """Read the files and draw, once for all estimators that a process measures: learning a
+    dictionary takes seconds. `state` is the dataset's fingerprint.
+    """
     path = dataset.dictionary
     return dataset.read(None if path is None else read_table(path, "dictionary"))

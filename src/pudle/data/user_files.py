@@ -38,6 +38,8 @@ USE_MEMORY_MAPPED = "give fewer, or an .npy file to the dataset memory_mapped, w
 def one_line_errors(option: str) -> Iterator[None]:
     """Raise InvalidArgument for whatever is wrong with a file, in one line that begins with the
     `option` and its value.
+
+    A library that cannot be imported is MissingDependency, which asks for pyarrow.
     """
     try:
         yield
@@ -58,7 +60,9 @@ def one_line_errors(option: str) -> Iterator[None]:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what is no regular file: a folder, a pipe, a device, or nothing at all."""
+    """Raise InvalidArgument for what is no regular file: a folder, a pipe, a device, or nothing at
+    all.
+    """
     if path.is_dir():
         raise InvalidArgument("is a folder: give the path of a file in it")
     if not path.exists():
@@ -69,8 +73,8 @@ def check_regular(path: Path) -> None:
 
 @contextlib.contextmanager
 def user_file(path: str | Path, name: str = "path") -> Iterator[BufferedReader]:
-    """Open a regular file that the option `name` gives; whatever is wrong with it, or with what is
-    read from it, is InvalidArgument.
+    """Open a regular file that the option `name` gives, in which ``~`` is expanded; whatever is
+    wrong with it, or with what is read from it within the context, is InvalidArgument.
     """
     with one_line_errors(f"{name}={str(path)!r}"):
         expanded = Path(path).expanduser()
@@ -80,8 +84,8 @@ def user_file(path: str | Path, name: str = "path") -> Iterator[BufferedReader]:
 
 
 def check_numbers(shape: Sequence[int], dtype: Any = None) -> None:
-    """Refuse an array by its shape, or by its type where that is given, before it is read: what
-    holds no real numbers, and more of them than `MOST_NUMBERS`.
+    """Raise InvalidArgument for an array, by its shape, or by its type where that is given, before
+    it is read: for what holds no real numbers, and for more of them than `MOST_NUMBERS`.
     """
     if dtype is not None and dtype.kind not in "fiub":
         raise InvalidArgument(f"holds {dtype}, not real numbers: convert it")
@@ -92,8 +96,10 @@ def check_numbers(shape: Sequence[int], dtype: Any = None) -> None:
 
 
 def npy_header(file: IO[bytes], n_bytes: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return the shape and the type that the header of an .npy file of a length states; an array
-    that does not fit into that length is refused.
+    """Return the shape and the type that the header of an .npy file of a length states.
+
+    The file is read up to the end of the header. Refused, by InvalidArgument, are an array that
+    does not fit into that length, Python objects, and an unknown format.
     """
     version = np.lib.format.read_magic(file)
     readers = {
@@ -120,7 +126,11 @@ def file_size(file: BufferedReader) -> int:
 
 
 def read_npy(file: IO[bytes], n_bytes: int) -> AnyArray:
-    """Read the array of real numbers of an .npy file of a length, or of a part of an .npz file."""
+    """Read the array of real numbers of an .npy file of a length, or of a part of an .npz file,
+    from its start.
+
+    It is refused by its header before memory is taken; objects are never unpickled.
+    """
     check_numbers(*npy_header(file, n_bytes))
     file.seek(0)
     array: AnyArray = np.lib.format.read_array(file, allow_pickle=False)
@@ -128,7 +138,9 @@ def read_npy(file: IO[bytes], n_bytes: int) -> AnyArray:
 
 
 def read_npz(file: BufferedReader, choose: Callable[[list[str]], Sequence[str]]) -> list[AnyArray]:
-    """Read some arrays of an .npz file, which `choose` names of those that there are."""
+    """Read some arrays of an .npz file, which `choose` names of those that there are, in the order
+    of the names that it returns.
+    """
     arrays = []
     with zipfile.ZipFile(file) as archive:
         members = {
@@ -143,8 +155,8 @@ def read_npz(file: BufferedReader, choose: Callable[[list[str]], Sequence[str]])
 
 
 def check_text(file: BufferedReader) -> None:
-    """Refuse a text file that is empty or too large, or whose first line is too long, and go back
-    to its start.
+    """Go back to the start of a text file, or raise InvalidArgument if it is empty or too large, or
+    its first line is too long.
     """
     size = file_size(file)
     if not size:
@@ -159,8 +171,11 @@ def check_text(file: BufferedReader) -> None:
 
 
 def read_separated(file: BufferedReader, separator: str) -> AnyArray:
-    """Read the numbers of a text file with columns between separators, part by part; a first line
-    that holds a text is a header.
+    """Read the numbers of a text file with columns between separators, part by part, as float64;
+    missing ones are NaN.
+
+    A first line that holds a text is a header. Columns without numbers, and more columns or numbers
+    than are allowed, are InvalidArgument.
     """
     import pandas as pd
 
@@ -190,7 +205,9 @@ def read_separated(file: BufferedReader, separator: str) -> AnyArray:
 
 
 def columns_without_numbers(frame: Any) -> dict[Any, str]:
-    """Return the columns of a data frame that hold no numbers, by name with what they hold."""
+    """Return the columns of a data frame that hold neither numbers nor booleans, by name with their
+    type; none if it has no rows.
+    """
     frame_without_numbers = (
         frame.select_dtypes(exclude=["number", "bool"]) if len(frame) else frame[[]]
     )
@@ -198,13 +215,19 @@ def columns_without_numbers(frame: Any) -> dict[Any, str]:
 
 
 def check_columns(columns: dict[Any, str]) -> None:
-    """Refuse columns that hold no numbers, given by name with what they hold."""
+    """Raise InvalidArgument for the first of some columns that hold no numbers, given by name with
+    what they hold.
+    """
     for name, dtype in columns.items():
         raise InvalidArgument(f"holds {dtype} in column {name!r}, not numbers: remove or encode it")
 
 
 def read_parquet(file: BufferedReader) -> Any:
-    """Read the columns of a Parquet file as a data frame."""
+    """Read the columns of a Parquet file as a data frame; needs pyarrow.
+
+    A column without numbers, or too many numbers, are InvalidArgument before the file is read; the
+    index of a frame that was saved does not count.
+    """
     import pandas as pd
     from pyarrow import parquet, types
 
@@ -224,7 +247,10 @@ def read_parquet(file: BufferedReader) -> Any:
 
 
 def read_svmlight(file: BufferedReader) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Read the features and the labels of a file of the svmlight format."""
+    """Read the features, as a dense array, and the labels of a file of the svmlight format.
+
+    A file without features, too many numbers, and values that are not finite are InvalidArgument.
+    """
     from sklearn.datasets import load_svmlight_file  # slow to import
 
     check_text(file)

@@ -15,7 +15,7 @@ from rich.progress import TimeRemainingColumn
 
 from .. import names
 from ..errors import InvalidArgument, PudleError, UnreadableResult
-from ..files import sweep, sweep_temporary_folders
+from ..files import remove_leftovers, sweep_temporary_folders
 from ..measuring.execution import write_apart
 from ..measuring.results.experiment import CarriedExperiment
 from ..terminal import POSITIVE, check_device, device_option, echo, progress_bar
@@ -104,7 +104,7 @@ def _carry_out(
                 run()
             return
         # Of trainings that were killed.
-        sweep(out)
+        remove_leftovers(out)
         sweep_temporary_folders()
         with progress_bar(TimeRemainingColumn()) as bar:
             task, begun = bar.add_task(title, total=None), False

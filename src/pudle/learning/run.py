@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from .. import names
 from ..data import SparseCodingDataset
-from ..declared import changed, check_declared
+from ..declared import check_declared, with_values
 from ..errors import InvalidArgument
 from ..estimator import Estimate, GradientEstimator
 from ..problems import Problem
@@ -259,7 +259,7 @@ class LearningRun:
         if hasattr(estimator, "seed"):
             # Random directions that are drawn only once would confine the learning to their span.
             random = generator(self.options.seed, f"learner estimator {counts.step}")
-            estimator = changed(estimator, seed=int(random.integers(2**31)))
+            estimator = with_values(estimator, seed=int(random.integers(2**31)))
         evaluations: list[Evaluation] = []
 
         def closure() -> float:

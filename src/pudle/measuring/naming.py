@@ -124,8 +124,8 @@ def spec_slug(spec: str, home: Path, paths: Collection[str] = ()) -> str:
     """
     if re.fullmatch(r"\w+(\([\w=., ]*\))?", spec) and len(spec.encode()) < SLUG_BYTES:
         return slug(spec)
-    relative = names.placed(spec, lambda path: Path(os.path.relpath(path, home)), paths)
+    relative = names.move_paths(spec, lambda path: Path(os.path.relpath(path, home)), paths)
     name, options = names.parse(relative)
     digest = hashlib.sha256(repr((name, sorted(options.items()))).encode()).hexdigest()
-    last = names.placed(spec, lambda path: Path(path.name.removesuffix(".py")), paths)
+    last = names.move_paths(spec, lambda path: Path(path.name.removesuffix(".py")), paths)
     return f"{slug(last)}-{digest[:8]}"

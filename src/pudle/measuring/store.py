@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from msgspec.structs import asdict, replace
 
 from ..errors import ChangedSources, PudleError
-from ..files import lies_at, read_each, sweep, sweep_temporary_folders
+from ..files import lies_at, read_each, remove_leftovers, sweep_temporary_folders
 from ..kernel_choice import chosen_path
 from . import sources
 from .case import Case
@@ -116,7 +116,7 @@ def locked(folder: Path, writer: str) -> Iterator[None]:
     make_results_folder(folder)
     try:
         with FileLock(folder / "lock", timeout=0):
-            sweep(folder)
+            remove_leftovers(folder)
             sweep_temporary_folders()
             yield
     except Timeout:

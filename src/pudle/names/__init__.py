@@ -6,7 +6,7 @@ alone, and `broken` says why. No class is known here but by its dotted name, so 
 import this one.
 """
 
-from .grammar import file_of, nearest, parse, placed, shown_path
+from .grammar import file_of, move_paths, nearest, parse, shown_path
 from .kinds import KINDS, Kind, is_concrete
 from .making import (
     Spec,
@@ -55,6 +55,7 @@ __all__ = [
     "make_algorithm",
     "make_dataset",
     "make_estimator",
+    "move_paths",
     "name_of",
     "nearest",
     "options",
@@ -62,7 +63,6 @@ __all__ = [
     "owner",
     "parse",
     "path_options",
-    "placed",
     "points",
     "shown_path",
     "spec_field",

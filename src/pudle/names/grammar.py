@@ -51,7 +51,9 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def write(name: str, arguments: Mapping[str, Any]) -> str:
-    """Write the spec of a name with keyword arguments."""
+    """Write the spec of a name with keyword arguments, in their order; the name alone where there
+    are none.
+    """
     if not arguments:
         return name
     pairs = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
@@ -67,9 +69,11 @@ def file_of(name: str) -> tuple[Path, str] | None:
     return None
 
 
-def placed(spec: str, place: Callable[[Path], Path], paths: Iterable[str] = ()) -> str:
-    """Return a spec with other paths, of its file and of the options named in `paths`; without any
-    it stays as it is.
+def move_paths(spec: str, place: Callable[[Path], Path], paths: Iterable[str] = ()) -> str:
+    """Return a spec with other paths, of its file and of the options named in `paths`; one without
+    any stays as it is.
+
+    `place` returns the new path for an old one, in which ``~`` is expanded. No file is looked at.
     """
     name, arguments = parse(spec)
     moved = {

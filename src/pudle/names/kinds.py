@@ -53,7 +53,9 @@ def is_concrete(value: Any, base: type) -> bool:
 
 
 def check_aliases(kind: Kind, cls: Any) -> tuple[str, ...]:
-    """Return the aliases of a class, or raise Unusable if it lacks what every class has."""
+    """Return the aliases of a class, or raise Unusable if it lacks a `name` (an estimator: or a
+    `computes`) or its aliases are no tuple of texts.
+    """
     required = [name for name in ("name", "computes") if name in kind.base_class().__annotations__]
     missing = [name for name in required if not isinstance(getattr(cls, name, 0), str)]
     if missing:

@@ -51,7 +51,9 @@ class Spec(str, Generic[T]):
 
     @functools.cached_property
     def made(self) -> T:
-        """The object."""
+        """The object, made when it is first asked for, which may run a user's file; a spec that
+        names nothing raises SpecError then.
+        """
         spec, classes = str(self), Entries()
         if self.was_found:
             name, _ = parse(spec)
@@ -79,6 +81,8 @@ def canonical(group: str, source: object) -> Spec[Any]:
 def declared_part(declaration: Field[Any], value: object) -> object | None:
     """Return the object that a field declared by `spec_field` holds or names; None for any other
     field.
+
+    A spec as text is made: that may run a user's file, and raises SpecError if it names nothing.
     """
     group = declaration.metadata.get(GROUP)
     if group is None:
@@ -87,8 +91,15 @@ def declared_part(declaration: Field[Any], value: object) -> object | None:
 
 
 def build(spec: str, cls: Any) -> Any:
-    """Make an object of a class with the options in a spec, or raise SpecError if the class refuses
-    them.
+    """Make an object of a class with the options in a spec.
+
+    Raises
+    ------
+    SpecError
+        If the class has no such option, needs another one, or refuses a value, or a value is not of
+        the type that is annotated.
+    MissingDependency
+        If the class needs a library that is not installed.
     """
     name, arguments = parse(spec)
     _check_arguments(spec, name, arguments, cls)
@@ -108,7 +119,9 @@ def build(spec: str, cls: Any) -> Any:
 
 
 def _check_arguments(spec: str, name: str, arguments: Mapping[str, Any], cls: Any) -> None:
-    """Refuse arguments that a class has not, and the lack of those that it needs."""
+    """Raise SpecError for arguments that a class does not have, and for the lack of those that it
+    needs.
+    """
     by_name = {option.name: option for option in options(cls)}
     for key in arguments.keys() - by_name.keys():
         raise SpecError(
@@ -140,10 +153,12 @@ def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
 
 
 def make(group: str, spec: str, known: Mapping[str, Any] | None = None) -> Any:
-    """Make an object of a group, such as ``thresholding``, from a spec.
+    """Make an object of a group, such as ``thresholding``, from a spec; a `Spec` gives the object
+    that it carries.
 
     Classes that are `known` by their names are looked at first, then the built-in ones, whose names
-    no plug-in can take, then all.
+    no plug-in can take, then all, for which every plug-in of the group is imported. A user's file
+    is run, again only if it has changed. SpecError says what is wrong with a spec.
     """
     if isinstance(spec, Spec):
         return spec.made
@@ -200,12 +215,16 @@ def make_algorithm(spec: str) -> "Algorithm":
 
 
 def list_estimators() -> "dict[str, type[GradientEstimator]]":
-    """Return every registered estimator as ``{name: class}``."""
+    """Return every registered estimator as ``{name: class}``, sorted by name; plug-ins are
+    imported, and broken ones left out.
+    """
     return dict(entries("estimators"))
 
 
 def list_datasets() -> "dict[str, type[Dataset]]":
-    """Return every registered dataset as ``{name: class}``."""
+    """Return every registered dataset as ``{name: class}``, sorted by name; plug-ins are imported,
+    and broken ones left out.
+    """
     return dict(entries("datasets"))
 
 
@@ -216,7 +235,7 @@ def list_profiles() -> "Mapping[str, Selection]":
 
 def list_experiments() -> "dict[str, Experiment]":
     """Return every experiment of every study as ``{name: experiment}``; each entry point of
-    ``pudle.experiments`` is a study.
+    ``pudle.experiments`` is a study, and broken ones are left out.
     """
     experiments: dict[str, Experiment] = {}
     for study in entries("experiments").values():

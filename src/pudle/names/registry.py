@@ -49,6 +49,8 @@ def is_plugin(cls: type) -> bool:
 def points(group: str) -> list[EntryPoint]:
     """Return the entry points in the group ``pudle.<group>``: first this package's own, each part
     sorted by name.
+
+    Nothing is imported. Installed packages are searched once, and again if the module path changes.
     """
     return sorted(
         _select(tuple(sys.path))(group=f"{PACKAGE}.{group}"),
@@ -77,9 +79,9 @@ def _name(package: Distribution | None) -> str:
 def entries(group: str) -> Entries:
     """Return the entries of the group ``pudle.<group>``, sorted by name.
 
-    A plug-in is broken if it cannot be loaded, is not what the group holds, cannot be made with its
-    default options, or claims a name or an alias that is taken: this package's own entries come
-    first, then packages by name.
+    Every plug-in of the group is imported, once in a process. One is broken if it cannot be loaded,
+    is not what the group holds, cannot be made with its default options, or claims a name or an
+    alias that is taken: this package's own entries come first, then packages by name.
     """
     return _load(group, points(group))
 
@@ -117,7 +119,11 @@ class _Loader:
     origins: dict[str, str] = field(default_factory=dict)
 
     def add(self, point: EntryPoint) -> None:
-        """Load an entry point, or note why it cannot be used."""
+        """Import an entry point and add it to the usable ones, or to the broken ones with a line
+        that says why.
+
+        Changes this object alone; no error is raised, not even SystemExit.
+        """
         name, package = point.name, owner(point)
         step = f"cannot be loaded from {point.value}"
         # A plug-in may raise anything, or try to end the program.
@@ -141,13 +147,16 @@ class _Loader:
         self.origins[name] = "built-in" if package == PACKAGE else f"{package} {version}"
 
     def _check_free(self, claims: Iterable[str]) -> None:
+        """Raise Unusable for the first name that another entry has already."""
         for name in claims:
             if name in self.holders:
                 raise Unusable(f"claims the name {name!r}, which belongs to {self.holders[name]}")
 
 
 def _load(group: str, listed_points: Iterable[EntryPoint]) -> Entries:
-    """Load entry points of a group, and return those that can be used."""
+    """Import entry points of a group, in order, and return those that can be used, sorted by name,
+    with those that cannot in `broken`.
+    """
     loader = _Loader(group)
     for point in listed_points:
         loader.add(point)
@@ -157,7 +166,9 @@ def _load(group: str, listed_points: Iterable[EntryPoint]) -> Entries:
 
 
 def _claimed_names(group: str, name: str, entry: Any) -> list[str]:
-    """Return the names that an entry claims; raise Unusable if it is not what the group holds."""
+    """Return the names that an entry claims: its own and its aliases, or those of a study's
+    experiments. Raise Unusable if it is not what the group holds.
+    """
     kind = KINDS.get(group) or OTHERS.get(group)
     if not kind:
         return [name]
@@ -202,8 +213,11 @@ def _check_specs_declared(experiment: Any) -> None:
 
 
 def _try_default(cls: Any) -> None:
-    """Make the default object of a plug-in's class, if there is one, and ask for its spec and its
-    fingerprint, as every use of it does.
+    """Make the default object of a plug-in's class, if it needs no argument, and ask for its spec
+    and its fingerprint, as every use of it does.
+
+    Whatever the class raises passes to the caller, but for a refusal (InvalidArgument) and a
+    library that is not installed.
     """
     try:
         inspect.signature(cls).bind()

@@ -18,7 +18,7 @@ def text(instance: Any) -> str:
 
     If a field holds an object with a spec of its own, such as an algorithm's thresholding rule,
     that spec is written in quotes. Paths are those seen from the working folder, so that what is
-    stored holds no other.
+    stored holds no other. A class with options that is no dataclass raises SpecError.
     """
     cls: type = type(instance)
     check_declared(cls)

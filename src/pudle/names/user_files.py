@@ -27,10 +27,13 @@ _FILES: dict[str, tuple[ModuleType, dict[Path, bytes]]] = {}
 def load(path: Path) -> ModuleType:
     """Run a file as a module, again only if it or a file that it imports from its folder changed.
 
+    It stays in ``sys.modules``, under a name that no import has; what it imports from its folder
+    does not.
+
     Raises
     ------
     SpecError
-        If there is no such file, or it raises an error; the text says where.
+        If there is no such file, or it raises an error or ends the program; the text says where.
     """
     path_in_errors, path = shown_path(path), Path(abspath(path))
     name = PREFIX + hashlib.sha256(fsencode(path)).hexdigest()[:16]
@@ -63,7 +66,9 @@ def _as_script(folder: Path) -> Iterator[list[Path]]:
     """Let imports find the files of a folder first, as those of a script do; they are forgotten
     afterwards, and listed.
 
-    Two folders may therefore have files of one name.
+    The list is filled when the context is left. Meanwhile, in this process, the folder is first in
+    ``sys.path``, no compiled files are written, and modules of the folder that were loaded before
+    are put aside. Two folders may therefore have files of one name.
     """
     before, imported = _modules_in(folder), list[Path]()
     writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
@@ -98,10 +103,11 @@ def _modules_in(folder: Path) -> dict[str, ModuleType]:
 
 
 def classes_in(group: str, path: Path, name: str = "") -> dict[str, type]:
-    """Return the concrete, public classes of a group in a file by name.
+    """Run a file and return its concrete, public classes of a group by name, those that it imports
+    aside.
 
-    A base class may make more from what the file defines, see `Dataset.classes_from`; `name` is
-    that of one that is asked for.
+    A base class may make more from what the file defines, see `Dataset.classes_from`: where there
+    is none, or none of the `name` that is asked for.
     """
     module = load(path)
     defined = {
@@ -117,8 +123,13 @@ def classes_in(group: str, path: Path, name: str = "") -> dict[str, type]:
 
 
 def class_in(group: str, path: Path, name: str = "") -> type:
-    """Return the class of a group in a file, the only one there unless its name is given, or raise
-    SpecError.
+    """Run a file and return its class of a group, the only one there unless its name is given.
+
+    Raises
+    ------
+    SpecError
+        If the file cannot be run, holds no such class or several, or the class lacks what a spec
+        needs; the text says what to write.
     """
     kind, path_in_errors = KINDS[group], shown_path(path)
     classes = classes_in(group, path, name)

@@ -27,8 +27,8 @@ def users_error(error: BaseException) -> str:
 
 
 def _places_in_users_code(error: BaseException) -> Iterator[str]:
-    """Yield the lines of users' files and of plug-ins that an error went through, the last of which
-    is nearest to it.
+    """Yield the lines of users' files and of plug-ins that an error went through, as ``path, line
+    3``, the last of which is nearest to it.
     """
     plugins = {
         point.module.partition(".")[0]

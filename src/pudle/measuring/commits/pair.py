@@ -319,7 +319,7 @@ def _request_at(tree: Path, root: Path, profile: str, options: Options) -> dict[
             # A dataset that only a commit has is left as it is.
             with contextlib.suppress(SpecError):
                 paths = names.path_options(names.make_dataset(spec)) if kind == "datasets" else []
-            specs.append(names.placed(spec, path_in_checkout, paths))
+            specs.append(names.move_paths(spec, path_in_checkout, paths))
         request[kind] = tuple(specs)
     return request
 

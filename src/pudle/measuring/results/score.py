@@ -18,7 +18,7 @@ from torch import Tensor
 from ...algorithms import Algorithm
 from ...errors import InvalidArgument, UnsupportedProblem
 from ...estimator import Estimate, GradientEstimator
-from ...files import strict
+from ...files import json_content
 from ...problems import Problem
 from ...references.probe import why_another
 from ...references.records import Reference
@@ -310,7 +310,7 @@ def _row(
         result = truth
     elif isinstance(result, Estimate) and truth:
         try:
-            diagnostics = strict(dict(result.diagnostics))
+            diagnostics = json_content(dict(result.diagnostics))
             result = score(result, truth)
         except Exception as error:  # noqa: BLE001  # a plug-in may return anything
             result = failed(
