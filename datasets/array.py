@@ -49,6 +49,9 @@ class Array(OwnRows):
     name = "array"
 
     def read(self, atoms: FloatArray | None) -> Draw:
+        """Read the file, and draw from its rows by the stream of the seed; without atoms a
+        dictionary is learned.
+        """
         values = read_table(self.path)
         with one_line_errors(f"path={self.path!r}:"):
             return draw_from(

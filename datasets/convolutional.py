@@ -60,6 +60,9 @@ class Convolutional(ConvolutionalDataset):
         check_options(self, may_be_zero=("noise", "perturbation"), at_most=self.fitting)
 
     def draw(self) -> Draw:
+        """Draw filters, noise, codes and the change of the filters from one stream of the seed, in
+        this order.
+        """
         random = self.generator()
         filters = random.standard_normal(
             (self.n_components, self.channels, self.kernel, self.kernel)

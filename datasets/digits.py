@@ -40,6 +40,9 @@ class Digits(CheckedOptions, SparseCodingDataset):
     )
 
     def draw(self) -> Draw:
+        """Draw observations and atoms from scikit-learn's digits, in a random order from the stream
+        of the seed.
+        """
         random, images = self.generator(), handwritten_digits()[0]
         digits = normalize_rows(random.permutation(images.reshape(-1, 64)))
         return Draw(*split_atoms([digits], self.n_components, self.n_samples, random, "the digits"))

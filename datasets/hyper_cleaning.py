@@ -37,7 +37,7 @@ class Images(NamedTuple):
 
 
 def _images_and_labels(names: list[str]) -> list[str]:
-    """Return the names of the two arrays, or refuse a file without them."""
+    """Return the names of the two arrays; InvalidArgument if a file lacks one."""
     if missing := [name for name in ARRAYS if name not in names]:
         raise InvalidArgument(
             f"holds {', '.join(names) or 'no array'}, and lacks {' and '.join(missing)}: save both,"
@@ -47,7 +47,9 @@ def _images_and_labels(names: list[str]) -> list[str]:
 
 
 def check_images(images: NDArray[Any]) -> None:
-    """Refuse what are no gray images, one along the first axis each."""
+    """Raise InvalidArgument for what are no gray images, one along the first axis each: finite, not
+    negative and not all zero.
+    """
     if images.ndim < 2 or not images.size:
         raise InvalidArgument(
             f"array 'images' has shape {images.shape}: give a row or a table of pixels for each of"
@@ -63,7 +65,9 @@ def check_images(images: NDArray[Any]) -> None:
 
 
 def check_labels(labels: NDArray[Any], images: NDArray[Any]) -> None:
-    """Refuse what are no classes, numbered from 0, of some images."""
+    """Raise InvalidArgument for what are no classes, numbered from 0, of some images: two or more,
+    fewer than images.
+    """
     if labels.shape != images.shape[:1]:
         raise InvalidArgument(
             f"array 'labels' has shape {labels.shape}, and there are"
@@ -146,7 +150,11 @@ class HyperCleaning(ArraysDataset):
         check_options(self, may_be_zero=("corruption",), below_one=("corruption",))
 
     def draw(self) -> tuple[Images, Images, Images]:
-        """Return the images for training, for validation, and those that are left, for tests."""
+        """Return the images for training, for validation, and those that are left, for tests.
+
+        Split, wrong labels and their values are from one stream of the seed; only training labels
+        are drawn anew. InvalidArgument says that there are too few images.
+        """
         images, labels = self._arrays()
         random, used = self.generator(), self.n_samples + self.n_validation
         if used > len(images):
@@ -166,6 +174,9 @@ class HyperCleaning(ArraysDataset):
         return training, validation, test
 
     def _arrays(self) -> tuple[FloatArray, Labels]:
+        """Return the images as rows, divided by the largest entry, and their labels: of the file,
+        or scikit-learn's digits without one.
+        """
         if self.path is None:
             images, labels = handwritten_digits()
         else:
@@ -177,6 +188,9 @@ class HyperCleaning(ArraysDataset):
         return images.reshape(len(images), -1) / images.max(), labels
 
     def make(self, loss: str, tensor: ToTensor) -> StronglyConvex:
+        """Return the problem of a draw at theta = 0, from weights of zero; its one outer loss is
+        ``validation``.
+        """
         training, validation, _ = self.draw()
         classes = int(max(training.labels.max(), validation.labels.max())) + 1
         training_images, validation_images = tensor(training.images), tensor(validation.images)

@@ -51,6 +51,9 @@ class ImagePatches(ImageDataset, SparseCodingDataset):
         check_options(self, least={"size": 2})
 
     def draw(self) -> Draw:
+        """Draw patches as observations and other patches as atoms, from the stream of the seed;
+        there is no generating dictionary.
+        """
         return Draw(
             *self.split_patches(self.size, self.n_components, self.n_samples, self.generator())
         )

@@ -91,6 +91,9 @@ class LogisticRegression(CheckedOptions, ArraysDataset):
     def draw(self) -> tuple[FloatArray, FloatArray]:
         """Return the training and the held-out rows, each times its label: the loss depends on x
         and y through their product alone.
+
+        The split is from the stream of the seed; features are standardized by the training rows.
+        Features too large for that are InvalidArgument.
         """
         features, labels = self._arrays()
         order = self.generator().permutation(len(features))
@@ -107,6 +110,11 @@ class LogisticRegression(CheckedOptions, ArraysDataset):
         return signed[training_rows], signed[held_out_rows]
 
     def _arrays(self) -> tuple[FloatArray, NDArray[np.float64]]:
+        """Return features and labels, of the file, or scikit-learn's breast_cancer without one.
+
+        A file without two classes, with too few rows or without a feature that varies is
+        InvalidArgument.
+        """
         if self.path is None:
             from sklearn.datasets import load_breast_cancer  # slow to import
 
@@ -131,6 +139,9 @@ class LogisticRegression(CheckedOptions, ArraysDataset):
         return features, labels
 
     def make(self, loss: str, tensor: ToTensor) -> StronglyConvex:
+        """Return the problem of a draw, from weights of zero; its one outer loss is
+        ``held_out``.
+        """
         training, held_out = map(tensor, self.draw())
 
         def objective(weights: Tensor, theta: Tensor) -> Tensor:

@@ -52,6 +52,9 @@ class MemoryMapped(OwnRows):
     name = "memory_mapped"
 
     def read(self, atoms: FloatArray | None) -> Draw:
+        """Read random rows, from the stream of the seed, and draw from them; without atoms up to
+        1000 more rows are read, from which a dictionary is learned.
+        """
         rows, random = RowsOnDisk(self.path), self.generator()
         n_rows = self.n_samples + (MOST_ROWS if atoms is None else 0)
         places = np.sort(random.choice(rows.total, min(n_rows, rows.total), replace=False))
@@ -67,7 +70,12 @@ class MemoryMapped(OwnRows):
         dtype: torch.dtype = torch.float64,
         device: str | torch.device = "cpu",
     ) -> Iterator[SparseCoding]:
-        """Yield all rows in order, as problems of at most `size` samples each."""
+        """Yield all rows in order, as problems of at most `size` samples each; the last may have
+        fewer.
+
+        All have the dictionary and the penalty of the draw. Rows are read when their batch is asked
+        for.
+        """
         rows, tensor = RowsOnDisk(self.path), to_tensor(dtype, device)
         first = self.make(loss, tensor)
         # Computed here, it is known to all batches.
@@ -79,7 +87,9 @@ class MemoryMapped(OwnRows):
     def samples(
         self, generating_dictionary: FloatArray | None, n_samples: int, random: np.random.Generator
     ) -> tuple[FloatArray, FloatArray | None]:
-        """Read `n_samples` random rows, without replacement; what generated them is not known."""
+        """Read `n_samples` random rows, drawn from `random` without replacement, and return them
+        with None: what generated them is not known.
+        """
         rows = RowsOnDisk(self.path)
         places = np.sort(random.choice(rows.total, n_samples, replace=False, shuffle=False))
         return rows.read(places), None

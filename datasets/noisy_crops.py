@@ -90,7 +90,9 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
             )
 
     def filters(self) -> FloatArray:
-        """Return the initial filters, of shape (p, 1, kernel, kernel)."""
+        """Return the initial filters, of shape (p, 1, kernel, kernel) and unit norm; random ones
+        are from a stream of the seed for filters alone.
+        """
         size, signs = self.kernel, 1 + self.nonnegative
         filters: FloatArray = np.empty((-(-self.n_components // signs), signs, size, size))
         if self.start == "cosine":
@@ -113,6 +115,9 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
     def draw(self, images: Images | None = None) -> Draw:
         """Draw noisy crops, filters and the clean crops; from `images` instead of the folder's
         where they are given.
+
+        Crops, noise and filters have a stream of the seed each. The clean crops are `targets`, or
+        None if not `supervised`.
         """
         images = self.images() if images is None else images
         clean = random_patches(images, self.size, self.n_samples, self.generator("crops"))

@@ -59,6 +59,9 @@ class Quadratic(ArraysDataset):
             )
 
     def make(self, loss: str, tensor: ToTensor) -> StronglyConvex:
+        """Draw all matrices and vectors from one stream of the seed, and return the problem, from z
+        = 0; its one outer loss is ``quadratic``.
+        """
         random, inner, outer = self.generator(), self.n_inner, self.n_outer
 
         def covariance(size: int) -> FloatArray:

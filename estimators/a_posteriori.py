@@ -68,6 +68,9 @@ class APosteriori(SweepEstimator):
     def sweep(
         self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
     ) -> Iterator[Estimate]:
+        """Run the algorithm once, to the state that is accurate enough or to the largest depth, and
+        yield the estimate at each depth, in the order given.
+        """
         depths = check_depths(depths)
         caps = sorted({*depths})
         ends = dict(zip(caps, self._ends(problem, algorithm, caps), strict=True))
@@ -103,7 +106,12 @@ class APosteriori(SweepEstimator):
             yield checks[-1] if at_cap else self._estimate_at(problem, state, len(checks) + 1)[0]
 
     def _estimate_at(self, problem: Problem, state: State, checks: int) -> tuple[Estimate, float]:
-        """Return the estimate at a state, and the largest bound allowed as a share of its bound."""
+        """Return the estimate at a state, and the largest bound allowed as a share of its bound,
+        infinite if that is zero: accurate enough from one on.
+
+        Allowed is ``error / (1 + error)`` times the gradient's norm. The adjoint system is solved
+        for; `checks` goes to the diagnostics.
+        """
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         _, code_gradient = direct_gradients(problem, state.codes)
         adjoint, _ = problem.solve_active(state.codes, code_gradient)

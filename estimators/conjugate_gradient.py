@@ -67,6 +67,10 @@ class ConjugateGradient(CheckedOptions, ActiveSystemEstimator):
     computes = "implicit"
 
     def solve(self, problem: Problem, codes: Tensor, right_hand_side: Tensor) -> Contribution:
+        """Solve the system on the active set by conjugate gradients; return the solution and, as
+        diagnostics, ``solves``, ``iterations``, ``normal_equations``, ``largest_relative_residual``
+        and ``unconverged``.
+        """
         if self.adjoint is not None:
             problem.check_codes("adjoint", self.adjoint)
         system, active = problem.linearized(codes), problem.active(codes)

@@ -46,6 +46,9 @@ class DrMad(GradientEstimator):
     needs = (DIFFERENTIABLE_LAYERS,)
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
+        """Run the layers without a graph, then pull the loss's derivatives back through layers at
+        states on the line.
+        """
         (depth,) = check_depths([depth])
         step, first = algorithm.step_size(problem), algorithm.start(problem)
         constants: list[dict[str, Any]] = []

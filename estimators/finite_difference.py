@@ -64,6 +64,9 @@ class FiniteDifference(CheckedOptions, CodesEstimator):
             object.__setattr__(self, "computes", "stochastic")
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
+        """Raise `UnsupportedProblem` also where more than `max_evaluations` losses would be
+        evaluated.
+        """
         super().check_supported(problem, algorithm)
         size, most = problem.theta.numel(), self.max_evaluations
         count = min(self.directions or size, size)
@@ -80,6 +83,11 @@ class FiniteDifference(CheckedOptions, CodesEstimator):
     def gradients_at(
         self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
+        """Yield the gradient at each depth, from the same directions for all: coordinates, or
+        random ones from the stream of the seed.
+
+        The diagnostics are ``layers``, ``evaluations`` and ``directions``.
+        """
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
         step = self.step or STEPS[theta.dtype]
         basis = np.eye(theta.numel())

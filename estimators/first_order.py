@@ -88,6 +88,9 @@ class FirstOrder(CheckedOptions, CodesEstimator):
         return [*range(self.order + 1)] if odd else [j for j in range(-half, half + 1) if j]
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
+        """Raise `UnsupportedProblem` also where a negative nu would take away all curvature, as far
+        as the problem's constants tell.
+        """
         super().check_supported(problem, algorithm)
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         lowest = min(self.places) * self.nu
@@ -106,6 +109,12 @@ class FirstOrder(CheckedOptions, CodesEstimator):
     def gradients_at(
         self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
+        """Run the algorithm once for each place of the stencil but 0, and yield the quotient at
+        each depth.
+
+        The diagnostics are ``layers``, ``displacement`` and, where that is too small or too large,
+        ``unfinished``.
+        """
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         depths, places = [state.iteration for state in states], self.places
         inner = replace(problem, loss=problem.objective)
@@ -131,7 +140,11 @@ class FirstOrder(CheckedOptions, CodesEstimator):
 
 
 def penalized_problem(problem: StronglyConvex, nu: float) -> StronglyConvex:
-    """Return the problem whose inner objective is g + nu f, as layers need it."""
+    """Return the problem whose inner objective is g + nu f, as layers need it: with a modulus and
+    constants that hold at its initial codes, if it has constants.
+
+    Its theta is detached.
+    """
 
     def objective(state: UserState, theta: Tensor) -> Tensor:
         return problem.objective(state, theta) + nu * problem.loss(state, theta)

@@ -79,6 +79,9 @@ class FixedPointAdjoint(CheckedOptions, ImplicitEstimator):
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
+        """Sum the series by vector-Jacobian products of one layer, and return the gradient through
+        the codes with the adjoint; at depth zero return zeros.
+        """
         if state.iteration == 0:
             return torch.zeros_like(problem.theta), {}
         step = algorithm.step_size(problem)

@@ -58,6 +58,9 @@ class Forward(CheckedOptions, CodesEstimator):
     computes = "unrolled"
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
+        """Raise `UnsupportedProblem` also where the Jacobian has more than `max_jacobian_entries`
+        entries.
+        """
         super().check_supported(problem, algorithm)
         count, code_entries = problem.theta.numel(), math.prod(problem.code_shape)
         if count * code_entries > self.max_jacobian_entries:
@@ -72,6 +75,12 @@ class Forward(CheckedOptions, CodesEstimator):
     def gradients_at(
         self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
+        """Yield the gradient at each depth, from derivatives in forward mode along all coordinates
+        of theta, some at a time.
+
+        A fixed point whose step torch cannot differentiate in that mode is refused by
+        `UnsupportedProblem`.
+        """
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
         pairs = [direct_gradients(problem, state.codes) for state in states]
 

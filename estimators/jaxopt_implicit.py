@@ -43,6 +43,11 @@ class JaxoptImplicit(CheckedOptions, peers.JaxImplicitPeer):
     instead = "fixed_point"
 
     def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Array]:
+        """Return the codes of one sample as JAXopt's implicit function of the layer's other
+        arguments.
+
+        Imports jaxopt. A residual up to `rounding` times the right-hand side ends the solve.
+        """
         solve = functools.partial(
             peers.require("jaxopt.linear_solve").solve_normal_cg,
             maxiter=self.iterations,

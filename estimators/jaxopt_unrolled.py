@@ -46,6 +46,9 @@ class JaxoptUnrolled(peers.Peer):
     needs = (PLAIN_LAYERS, NAMED_LOSS, *peers.Peer.needs, peers.ON_CPU)
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
+        """Run JAXopt's iterations from the algorithm's start and differentiate through them; at
+        depth zero the gradient is the direct part.
+        """
         assert isinstance(problem, SparseCoding)  # as `needs` says
         (depth,) = check_depths([depth])
         codes = algorithm.start(problem).codes
@@ -71,6 +74,9 @@ def _program(
 ) -> Callable[..., Array]:
     """Compile the gradient of the loss after `depth` iterations; the program also returns the
     codes.
+
+    It takes dictionary, initial codes, observations, step, penalty and l2 penalty. Programs are
+    kept for the process, 64 at most.
     """
     jax, jaxopt = peers.require("jax"), peers.require("jaxopt")
 

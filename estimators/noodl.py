@@ -45,6 +45,9 @@ class Noodl(CodesEstimator):
     def gradients_at(
         self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
+        """Yield the direction at each state, without diagnostics of its own; under soft
+        thresholding warn once, before the first.
+        """
         assert isinstance(problem, SparseCoding)  # as `needs` says
         if algorithm.thresholding.proximal:
             warnings.warn(

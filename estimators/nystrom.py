@@ -69,6 +69,14 @@ class Nystrom(CheckedOptions, ActiveSystemEstimator):
     consistent_for = ("lasso",)
 
     def solve(self, problem: Problem, codes: Tensor, right_hand_side: Tensor) -> Contribution:
+        """Solve the regularized low-rank system of each sample on its active set; the order of the
+        entries is from the stream of the seed, the same at each call.
+
+        Raises
+        ------
+        UnsupportedProblem
+            If the system is not known to be symmetric.
+        """
         system, active = problem.linearized(codes), problem.active(codes)
         if not system.symmetric:
             raise UnsupportedProblem.lacking(
@@ -99,7 +107,11 @@ class Nystrom(CheckedOptions, ActiveSystemEstimator):
 def regularized_solution(
     columns: Tensor, chosen: Tensor, right: Tensor, regularization: float
 ) -> Tensor:
-    """Return ``(C C_K^+ C^T + regularization I)^-1 r`` for every sample, shape (n, p)."""
+    """Return ``(C C_K^+ C^T + regularization I)^-1 r`` for every sample, shape (n, p).
+
+    `columns` C has shape (n, p, K), and `chosen` the unit vectors of the entries that they belong
+    to; singular values that are rounding count as zero.
+    """
     small = torch.einsum("npi,npj->nij", chosen.to(columns), columns)
     values: Tensor
     vectors: Tensor

@@ -36,6 +36,11 @@ class OptimistixImplicit(peers.JaxImplicitPeer):
     chunk = 500
 
     def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Array]:
+        """Return the codes of one sample as Optimistix's implicit function of the layer's other
+        arguments.
+
+        Imports optimistix and lineax; the system may be singular.
+        """
         adjoint = peers.require("optimistix").ImplicitAdjoint(
             linear_solver=peers.require("lineax").AutoLinearSolver(well_posed=False)
         )

@@ -63,6 +63,9 @@ class Phantom(CheckedOptions, ImplicitEstimator):
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
+        """Run K damped layers from the codes and differentiate through them; at depth zero return
+        zeros.
+        """
         if state.iteration == 0:
             return torch.zeros_like(problem.theta), {}
         step = algorithm.step_size(problem)

@@ -47,6 +47,9 @@ class Polished(ActiveSystemEstimator):
     def gradients_at(
         self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
+        """Yield the gradient of `analytic` at the codes after a Newton step; the diagnostics count
+        both solves, and the samples that keep their codes.
+        """
         for state in states:
             codes, unpolished = newton_step(problem, state.codes)
             at = [replace(state, codes=codes, point=codes)]
@@ -58,6 +61,9 @@ class Polished(ActiveSystemEstimator):
 def newton_step(problem: Problem, codes: Tensor) -> tuple[Tensor, Diagnostics]:
     """Return the codes after a Newton step on their active set, and how many samples keep theirs,
     by reason.
+
+    The diagnostics are ``kept_flipped``, ``kept_singular`` and ``kept_rising``; all samples are one
+    if the problem is `joint`.
     """
     active, rows = problem.active(codes), 1 if problem.joint else len(codes)
 

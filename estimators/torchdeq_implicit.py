@@ -55,6 +55,12 @@ class TorchdeqImplicit(CheckedOptions, peers.ImplicitPeer):
     def solve(
         self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
     ) -> peers.AdjointSolution:
+        """Solve by a TorchDEQ model that starts from the codes and iterates in its backward pass
+        alone.
+
+        Imports torchdeq. The diagnostics are ``layers_differentiated``, ``solves`` and
+        ``iterations``.
+        """
         model = peers.require("torchdeq").get_deq(
             hook_ift=True,
             f_max_iter=0,

@@ -60,6 +60,11 @@ class TorchoptImplicit(CheckedOptions, peers.Peer, ImplicitEstimator):
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
+        """Solve by TorchOpt's implicit function of the active system, and return the gradient
+        through the codes with ``solves`` and ``largest_relative_residual``, without an adjoint.
+
+        Imports torchopt.
+        """
         assert isinstance(problem, SparseCoding)  # as `needs` says
         codes, active, signs = state.codes, problem.active(state.codes), state.codes.sign()
         right = torch.where(active, code_gradient, 0)

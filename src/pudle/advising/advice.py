@@ -53,7 +53,9 @@ class Choice(Candidate):
 
     @classmethod
     def from_answer(cls, candidate: Candidate, answer: Answer) -> Self:
-        """Make the choice of a candidate at the depth of an answer."""
+        """Make the choice of a candidate at the depth of an answer, with the error, the time and
+        the memory there; it is tested on no seeds.
+        """
         return cls(
             candidate.estimator,
             candidate.algorithm,
@@ -116,7 +118,9 @@ class TrainingCheck:
 
     @property
     def confirms_advice(self) -> bool:
-        """Whether the advised estimator lowers the loss, and nearly as much as the other one."""
+        """Whether the advised estimator lowers the loss, and by `NEARLY` as much as the other one
+        or more; there must be trainings.
+        """
         advised, rival = (training.decrease for training in self.trainings)
         return advised >= NEARLY * rival and advised > 0
 

@@ -159,13 +159,15 @@ def advise(
 
 
 def _left_out(search: Search, measured: Mapping[Measured, Candidate]) -> dict[str, str]:
-    """Return the reasons of the estimators that could not be measured, by name."""
+    """Return the reasons of the estimators of which nothing was measured, by name."""
     measured_names = {candidate.estimator.name for candidate in measured.values()}
     return {name: why for name, why in search.failures.items() if name not in measured_names}
 
 
 def _closest(measured: Mapping[Measured, Candidate], error: float | None) -> Choice | None:
-    """Choose the candidate that comes closest to an error, whatever it costs."""
+    """Choose the candidate that comes closest to an error, whatever it costs; None if none was
+    measured.
+    """
     nearest = answer(measured, Requirement(error))
     if not nearest.source:
         return None
@@ -175,11 +177,12 @@ def _closest(measured: Mapping[Measured, Candidate], error: float | None) -> Cho
 def verify_choice(
     search: Search, candidate: Candidate, chosen_at: Answer, fresh: Iterator[int], n_seeds: int
 ) -> Choice:
-    """Test a candidate at the depth of an answer on a number of `fresh` seeds; where too many of
-    them exceed the error, a more careful choice is tested on others.
+    """Test a candidate at the depth of an answer on a number of `fresh` seeds, which are taken from
+    the iterator; where too many of them exceed the error, a more careful choice is tested on
+    others.
 
-    Each test has half of the risk that is left, so that all statements hold together with the
-    confidence.
+    At most `ATTEMPTS` are tested, and the last one is returned, whether it passes or not. Each test
+    has half of the risk that is left, so that all statements hold together with the confidence.
     """
     required, risk = search.requirement.error, 1 - CONFIDENCE
     chosen = Choice.from_answer(candidate, chosen_at)
@@ -219,9 +222,11 @@ def round_up(value: float) -> float:
 
 
 def compare_times(advice: Advice, search: Search, tested: Sequence[Choice]) -> Advice:
-    """Return the advice with one or two choices and `BASE`, whose times are measured in turns.
+    """Measure one or two choices and `BASE` in turns, and return the advice with them, their costs,
+    and ratios of their times.
 
-    The first is chosen; but where both reach the required error, the faster one.
+    The first is chosen; but where an error is required and the second is faster beyond doubt, that
+    one.
     """
     first, *next_best = tested
     base = _base_choice(search, tested)
@@ -250,8 +255,8 @@ def compare_times(advice: Advice, search: Search, tested: Sequence[Choice]) -> A
 
 
 def _base_choice(search: Search, tested: Sequence[Choice]) -> Choice | None:
-    """Return `BASE` among the tested choices, or else at the depth at which it has the same error;
-    None where it has not.
+    """Return `BASE` among the tested choices, or else measure at which depth of the first algorithm
+    it has the same error as the first choice; None where it has not.
     """
     for choice in tested:
         if choice.name == BASE:
@@ -266,10 +271,12 @@ def _no_training(reason: str) -> TrainingCheck:
 
 
 def train_shortly(advice: Advice, start: DictionaryProblem) -> TrainingCheck:
-    """Train shortly with the advised estimator and with the runner-up.
+    """Train shortly with the advised estimator and with the runner-up, or `BASE` without one, and
+    return both trainings.
 
     Both take the same number of steps from the same dictionary with the same optimizer. What counts
-    is by how much the outer loss has fallen, and the processor time.
+    is by how much the outer loss has fallen, and the processor time. With nothing to compare,
+    nothing is trained, and the reason says so. Neither the advice nor `start` is changed.
     """
     rival = advice.runner_up or advice.base
     if not (advice.chosen and rival):
@@ -279,6 +286,9 @@ def train_shortly(advice: Advice, start: DictionaryProblem) -> TrainingCheck:
 
 
 def _short_training(choice: Choice, start: DictionaryProblem) -> ShortTraining:
+    """Train for `STEPS` steps from a problem's dictionary, which is not changed; warnings of the
+    training are hidden.
+    """
     # A loss is evaluated before its step.
     learner = Learner(choice.estimator, choice.algorithm, choice.depth, OPTIMIZER, epochs=STEPS + 1)
     with warnings.catch_warnings():

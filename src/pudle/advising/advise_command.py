@@ -11,7 +11,9 @@ UNITS = {"KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
 def _bytes(value: str) -> float:
-    """Read a size such as ``200MiB``."""
+    """Read a size such as ``200MiB``, in bytes unless a unit says otherwise; what is none is wrong
+    usage.
+    """
     size = re.fullmatch(r"\s*(\d+\.?\d*)\s*(?:([KMG]I)?B)?\s*", value.upper())
     if not size:
         raise BadParameter(

@@ -37,11 +37,12 @@ class Candidate:
 def list_candidates(
     algorithms: Sequence[Algorithm], estimators: Sequence[str | GradientEstimator] = ()
 ) -> list[Candidate]:
-    """List the estimators that take part, with each of the algorithms.
+    """List the estimators that take part, with each of the algorithms: all pairs, equal specs once.
 
     Without `estimators` these are all built-in ones and installed plug-ins whose claim is
     deterministic, but not other packages' twins of them. A name whose class needs one whole number,
-    such as ``truncated``, stands for all `NUMBERS`.
+    such as ``truncated``, stands for all `NUMBERS`. Plug-ins and users' files are imported, and the
+    user's cache of check results is read.
 
     Raises
     ------
@@ -69,6 +70,7 @@ def list_candidates(
 
 
 def _installed_estimators() -> Iterator[str]:
+    """Yield the names of all built-in estimators and plug-ins but other packages' twins of them."""
     for name, estimator_class in names.list_estimators().items():
         if not issubclass(estimator_class, Peer):
             yield name
@@ -86,6 +88,9 @@ def _family(estimator: str | GradientEstimator) -> list[str | GradientEstimator]
 
 
 def _check_suitable(spec: str, estimator: GradientEstimator) -> None:
+    """Raise InvalidArgument for an estimator whose claim is stochastic or heuristic, and for a
+    plug-in that failed `pudle check`.
+    """
     if estimator.computes in ("stochastic", "heuristic"):
         raise InvalidArgument(
             f"estimator {spec!r} is {estimator.computes}: no error can be stated for it; leave it"
@@ -101,6 +106,8 @@ def _check_suitable(spec: str, estimator: GradientEstimator) -> None:
 def suitable_algorithms(problem: Problem) -> Iterator[Algorithm]:
     """Yield the registered algorithms that lead to the minimizer of a problem, its default one
     first; where that is made for such problems, others that are not would do the same.
+
+    Each is tried with one layer; what fails is left out.
     """
     default_is_special = bool(names.make_algorithm(problem.default_algorithm).needs)
     for name in dict.fromkeys((problem.default_algorithm, *names.entries("algorithms"))):

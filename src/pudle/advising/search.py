@@ -143,6 +143,8 @@ class Search:
     def check_scorable(self) -> None:
         """Find the references of the first seeds; refuse a problem without any, and bounds above
         the required error.
+
+        Sets `seeds` and `status`, and counts in `unscorable`. The error is InvalidArgument.
         """
         references = self.references(range(SEEDS_OF_REFINEMENT))
         self.seeds, self.status = [*references], next(iter(references.values())).status
@@ -160,7 +162,16 @@ class Search:
         return CaseReference(self.case, seed, *self.case.targets).measure(self.store)
 
     def references(self, seeds: Iterable[int]) -> dict[int, Reference]:
-        """Return the references that can be scored against by seed; of one problem the first."""
+        """Return the references that can be scored against by seed; of a problem that is the same
+        for all seeds that of seed 0 alone.
+
+        Those that cannot are added to `unscorable`.
+
+        Raises
+        ------
+        InvalidArgument
+            If no seed has one.
+        """
         tried = {seed: self.reference(seed) for seed in ([0] if self.single else seeds)}
         scorable = {seed: ref for seed, ref in tried.items() if ref.status in SCORED}
         if not scorable:
@@ -181,6 +192,9 @@ class Search:
     ) -> dict[AnyCandidate, Measured]:
         """Measure candidates at some depths each: errors on some seeds, and costs on the first one,
         the times of all in so many rounds in turns.
+
+        It runs in this process, writes to the search's store, and adds to `failures` why a
+        candidate has no error. Return what was measured by candidate, in their order.
         """
         selection = self._select(depths, tuple(seeds), costs)
         run = Run(selection, self.store, rounds)
@@ -200,7 +214,10 @@ class Search:
         seeds: tuple[int, ...],
         costs: tuple[str, ...],
     ) -> Selection:
-        """Select a case for each candidate, in which no other candidate is measured."""
+        """Select a case for each candidate, in which no other candidate is measured.
+
+        Times and costs are selected at all depths of the cases.
+        """
         cases = [
             replace(
                 self.case,
@@ -238,6 +255,8 @@ class Search:
     def run(self, candidates: Iterable[Candidate]) -> dict[Measured, Candidate]:
         """Measure all candidates on few seeds, at depths as they are needed; return what was
         measured of those that can treat the problem, for each group of depths.
+
+        A candidate goes no deeper once its error is stuck, or its time or memory rules it out.
         """
         measured: dict[Measured, Candidate] = {}
         last_errors: dict[Candidate, float] = {}
@@ -270,7 +289,11 @@ class Search:
     def best(
         self, measured: Mapping[Measured, Candidate], most: int, most_of_a_name: int
     ) -> dict[Candidate, Answer]:
-        """Return up to `most` candidates that meet the requirement, the best first."""
+        """Return up to `most` candidates that meet the requirement, the best first, each with its
+        answer, and at most `most_of_a_name` of one estimator.
+
+        They are ranked by median times, without a test.
+        """
         ranked: dict[Candidate, Answer] = {}
         while len(ranked) < most:
             ranked_names = [candidate.estimator.name for candidate in ranked]
@@ -289,7 +312,8 @@ class Search:
 
     def refine(self, measured: Mapping[Measured, Candidate]) -> dict[Candidate, Answer]:
         """Measure the best candidates on more seeds, each at the depth that nearly all of these
-        need; return the best of them.
+        need; return the best of them with their answers, at most `ADVISED`, and none if nothing
+        meets the requirement.
         """
         error = self.requirement.error
         depths = {
@@ -301,8 +325,9 @@ class Search:
         return self.best({row: candidate for candidate, row in rows.items()}, ADVISED, 1)
 
     def sufficient_depth(self, candidate: Candidate, error: float | None, depth: int) -> int:
-        """Return the depth at which nearly all seeds have an error, measured on more seeds from a
-        depth on; 0 if that is beyond the largest. Without an error it is the depth itself.
+        """Measure a candidate on more seeds from a depth on, and return the depth at which nearly
+        all seeds have an error; 0 if that is beyond the largest. Without an error it is the depth
+        itself.
         """
         if error is None:
             return depth

@@ -30,7 +30,7 @@ def name_choice(choice: Choice) -> str:
 
 
 def write_costs(choice: Choice) -> str:
-    """Write a choice's time and memory, as far as they are known."""
+    """Write a choice's time and memory, as far as they are known; empty if neither is."""
     costs = text.seconds(choice.seconds), text.memory(choice.memory)
     return " and ".join(cost for cost in costs if cost != text.DASH)
 
@@ -50,6 +50,7 @@ def write_advice(advice: Advice) -> str:
 
 
 def _lines(advice: Advice) -> Iterator[str]:
+    """Yield the lines of an advice, in the order in which they are read."""
     if advice.undecided:
         yield _undecided_line(advice.undecided)
     elif advice.chosen:
@@ -67,6 +68,9 @@ def _lines(advice: Advice) -> Iterator[str]:
 
 
 def _undecided_line(choice: Choice) -> str:
+    """Say that the data do not decide: how a choice did on the seeds of its choice and on new
+    ones.
+    """
     return (
         f"The data do not decide: {choice} had an error of at most {choice.error:.12g} on the"
         f" seeds of the choice, but only on {choice.seeds_within_error} of {choice.seeds} new"
@@ -75,6 +79,9 @@ def _undecided_line(choice: Choice) -> str:
 
 
 def _choice_lines(advice: Advice, chosen: Choice) -> Iterator[str]:
+    """Yield the lines on the chosen estimator and the next best: error, costs, and on how many
+    seeds they hold.
+    """
     at_bound = f" at the {advice.reference} bound," if chosen.at_bound else ""
     yield (
         f"{chosen}: {write_promise(chosen)} against {TARGETS[advice.reference]}"
@@ -101,7 +108,9 @@ def _choice_lines(advice: Advice, chosen: Choice) -> Iterator[str]:
 
 
 def _beside_base(advice: Advice, chosen: Choice) -> str:
-    """Continue the sentence on the chosen estimator with its time beside that of `backprop`."""
+    """Continue the sentence on the chosen estimator with its time beside that of `backprop`; empty
+    if it is that itself.
+    """
     base, ratio = advice.base, advice.base_ratio
     if not (base and ratio):
         return "; no measurement of backprop reaches that error"
@@ -112,6 +121,9 @@ def _beside_base(advice: Advice, chosen: Choice) -> str:
 
 
 def _nothing_lines(advice: Advice) -> Iterator[str]:
+    """Yield the lines of an advice without a choice: that nothing meets the requirement, and what
+    comes closest.
+    """
     requirement = requirement_text(advice.requirement)
     yield f"Nothing meets the requirement ({requirement}) on {advice.problem}."
     if closest := advice.closest:

@@ -36,7 +36,7 @@ def tolerance_limit(values: Sequence[float], share: float = SHARE) -> float:
 
 def least_share(n_within: int, n_tried: int, confidence: float = CONFIDENCE) -> float:
     """Return a lower limit, with a confidence, on the share of all seeds that keep an error, where
-    `n_within` of `n_tried` seeds keep it.
+    `n_within` of `n_tried` seeds keep it; 0 if none does.
 
     It is the one-sided limit of Clopper and Pearson, which assumes nothing about the errors.
     """

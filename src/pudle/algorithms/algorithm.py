@@ -55,6 +55,8 @@ class State:
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that derivatives pass through, by the names of their fields.
 
+        Fields declared ``constant``, and tensors that hold no floats, are left out.
+
         Raises
         ------
         InvalidArgument
@@ -76,8 +78,8 @@ class State:
         return tensors
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Return the state with a function applied to each of its `tensors`; fields that share one
-        still do.
+        """Return a new state with a function applied to each of its `tensors`; fields that share
+        one still do. `change` is called once for each tensor.
         """
         once = functools.cache(change)
         values: dict[str, Any] = {name: once(tensor) for name, tensor in self.tensors().items()}
@@ -109,7 +111,9 @@ class Trajectory:
     __repr__ = short_repr
 
     def at(self, iteration: int) -> Tensor:
-        """Return the codes after `iteration` layers, which the run must have kept."""
+        """Return the codes after `iteration` layers; InvalidArgument says that the run did not keep
+        them.
+        """
         if iteration not in self.states:
             raise InvalidArgument(
                 f"iteration {iteration} was not kept: run again with keep=({iteration},)"
@@ -179,7 +183,9 @@ class Algorithm(ABC):
         check_needs(self.name, self.needs, self.instead, problem, self)
 
     def step_size(self, problem: Problem) -> float:
-        """Return the step used on this problem.
+        """Return the step used on this problem: the given one, or 1/L.
+
+        The Lipschitz constant L is computed only where it is needed.
 
         Raises
         ------
@@ -207,6 +213,8 @@ class Algorithm(ABC):
         ------
         UnsupportedProblem
             If the problem lacks what the algorithm needs.
+        InvalidArgument
+            If the codes do not fit the problem.
         """
         self.check_supported(problem)
         if initial is None and self.initial is not None:
@@ -225,6 +233,9 @@ class Algorithm(ABC):
     ) -> Trajectory:
         """Run `depth` layers, and keep the states of the iterations in `keep` besides the last.
 
+        Layers are recorded for a derivative wherever torch records; under ``torch.no_grad()``
+        faster ways may take their place.
+
         Parameters
         ----------
         problem : Problem
@@ -235,6 +246,13 @@ class Algorithm(ABC):
         initial : Tensor, optional
             Warm start, shape of the codes; by default the algorithm's own, or zeros. If it requires
             a gradient, the layers are differentiated in it.
+
+        Raises
+        ------
+        InvalidArgument
+            If the depth, an iteration in `keep`, the step or the warm start is not usable.
+        UnsupportedProblem
+            If the problem lacks what the algorithm needs.
         """
         depth = check_integer("depth", depth, 0)
         missing = sorted(iteration for iteration in keep if not 0 <= iteration <= depth)
@@ -267,7 +285,8 @@ class Algorithm(ABC):
         """Return Phi(codes), one layer without memory: the map whose fixed points this algorithm
         converges to.
 
-        Implicit differentiation by fixed-point iterations is that of this map.
+        `iteration` counts the layers before it, which a decaying threshold depends on. Implicit
+        differentiation by fixed-point iterations is that of this map.
         """
         return self.proximal_step(problem, codes, step, iteration)
 
@@ -329,7 +348,10 @@ def run_layers(
 
 
 def is_recorded(problem: Problem, state: State) -> bool:
-    """Tell whether torch records or transforms what is computed from a problem and a state."""
+    """Tell whether torch records or transforms what is computed from a problem and a state: whether
+    the codes, or a tensor in the problem's fields, require a gradient where gradients are recorded,
+    or are wrapped.
+    """
     recording = torch.is_grad_enabled()
     values: tuple[object, ...] = (state.codes, *vars(problem).values())
     return any(
@@ -339,7 +361,9 @@ def is_recorded(problem: Problem, state: State) -> bool:
 
 
 def refuse_recorded(algorithm: Algorithm, problem: Problem, state: State) -> None:
-    """Refuse to differentiate an algorithm that is not `differentiable`."""
+    """Raise `UnsupportedProblem` where torch would record the layers of an algorithm that is not
+    `differentiable`.
+    """
     if not algorithm.differentiable and is_recorded(problem, state):
         check_needs("a derivative", [DIFFERENTIABLE_LAYERS], "", problem, algorithm)
 

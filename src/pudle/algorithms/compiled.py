@@ -138,6 +138,8 @@ def _subtract_rows(
 ) -> None:
     """Subtract ``weights[of, k] * matrix[rows[k]]`` for k < count from ``total[:size]``, eight rows
     in one pass.
+
+    Changes `total` in place.
     """
     k = 0
     while k + 8 <= count:
@@ -168,8 +170,8 @@ def _subtract_rows(
 
 @compiled_part
 def _threshold(values: Vector, threshold: float, hard: bool, nonnegative: bool) -> None:
-    """Apply a thresholding rule in place, with the same treatment of NaN and infinity as the rules'
-    own.
+    """Apply a thresholding rule to `values` in place, with the same treatment of NaN and infinity
+    as the rules' own.
     """
     zero = values.dtype.type(0)
     for j in range(len(values)):
@@ -194,8 +196,10 @@ def _list_atoms(
     point_tape: Matrix,
     at: int,
 ) -> int:
-    """Begin a list with the atoms at which codes or point are not zero, which become row `at` of
-    the tape; return how many.
+    """Begin a list with the atoms at which codes or point are not zero; return how many there are.
+
+    Writes their indices to `atoms`, marks them in `listed`, and writes the values of codes and
+    point there to row `at` of the two tapes.
     """
     size = 0
     for j in range(len(codes)):
@@ -213,7 +217,7 @@ def _list_atoms(
 def _keep(
     codes: Vector, point: Vector, kept_codes: Cube, kept_points: Cube, place: int, i: int
 ) -> None:
-    """Write sample i's state to the states that are kept."""
+    """Copy sample i's codes and point to index `place` of the states that are kept."""
     for j in range(len(codes)):
         kept_codes[place, i, j] = codes[j]
         kept_points[place, i, j] = point[j]
@@ -231,7 +235,9 @@ def _gradient_step(
     at: int,
     values: Vector,
 ) -> None:
-    """Set the values ``y + eta (b - G y)`` for a point y that is listed in row `at` of the tape."""
+    """Write the values ``y + eta (b - G y)`` to `values`, for a point y that is listed in row `at`
+    of the tape.
+    """
     for j in range(len(values)):
         values[j] = point[j] + products[row, j]
     _subtract_rows(values, len(values), gram, atoms, tape, at, size)
@@ -241,8 +247,8 @@ def _gradient_step(
 def _extrapolate(
     values: Vector, codes: Vector, point: Vector, pull: float, accelerated: bool
 ) -> int:
-    """Make thresholded values the codes, and set the point behind them; return how many codes are
-    not zero.
+    """Write thresholded values to `codes`, and the point behind them to `point`: the values, or
+    with acceleration their extrapolation by `pull`. Return how many codes are not zero.
     """
     active = 0
     for j in range(len(codes)):
@@ -265,8 +271,8 @@ def _record(
     later: int,
     accelerated: bool,
 ) -> tuple[int, int]:
-    """Write a layer's listed entries to row `later` of the tape; return how many codes are not zero
-    there, and how many differ from those in row `at`.
+    """Write a layer's listed codes, and with acceleration its points, to row `later` of the tapes;
+    return how many codes are not zero there, and how many differ from those in row `at`.
     """
     on_list, changed = 0, 0
     for a in range(size):
@@ -292,10 +298,11 @@ def _extend_list(
     begin: int,
     at: int,
 ) -> int:
-    """Add the atoms that a group does not list yet, from its layer in row `begin` of the tape on;
-    return how many are listed now.
+    """Add the atoms that a group does not list yet; return how many are listed now.
 
-    The point's entries lie where the codes' or those of the codes before do.
+    Writes to `atoms` and `listed`, to row `at` of the tapes, and zeros to their rows from `begin`
+    on, where these atoms were not listed. The point's entries lie where the codes' or those of the
+    codes before do.
     """
     for j in range(len(codes)):
         if codes[j] != 0 and not listed[j]:
@@ -313,8 +320,9 @@ def _run_sample(
 ) -> int:
     """Run one sample through the layers; return the index of its last group.
 
-    `codes` and `point` hold the state before and after. Only if there is something to pull back all
-    layers are kept on the tape.
+    `codes` and `point` hold the state before and, in place, after. States of layers to keep are
+    written to the program's arrays. Only if there is something to pull back all layers are kept on
+    the tape.
     """
     products, thresholds, accelerated = program.products, program.thresholds, program.accelerated
     keep, kept_codes, kept_points = program.keep, program.codes, program.points
@@ -371,6 +379,8 @@ def _outer(
 ) -> NDArray[np.float64]:
     """Return the sum of ``y u^T`` over some layers, and in one more row minus the sum of the
     adjoints u.
+
+    It lies in a buffer of `space`, where the next call writes over it.
     """
     layers, flat = adjoints.shape
     left_factor, outer = (
@@ -396,8 +406,8 @@ def _add_to_columns(
     size: int,
     space: Space,
 ) -> None:
-    """Subtract ``u (D y)^T + y (D u)^T`` from `columns_bar` and add u to `products_bar`, for points
-    y and adjoints u.
+    """Subtract ``u (D y)^T + y (D u)^T`` from the program's `columns_bar` and add u to its
+    `products_bar`, in place, for points y and adjoints u.
     """
     columns, columns_bar, products_bar = program.columns, program.columns_bar, program.products_bar
     layers, length, order = len(adjoints), columns.shape[1], space.order
@@ -437,8 +447,8 @@ def _add_to_gram(
     k: int,
     count: int,
 ) -> None:
-    """Subtract a group's sums from the derivatives in eta G and eta b, for the depths from the k-th
-    on.
+    """Subtract a group's sums from `gram_bar` and `products_bar` in place, for the depths from the
+    k-th on.
     """
     # Only the sum of gram_bar and its transpose is used, so what belongs to the lower half is added
     # to the upper one.
@@ -488,6 +498,8 @@ def _exchange(
 ) -> None:
     """Exchange the adjoints that are carried between groups with those at a list of atoms, for the
     depths from the k-th on.
+
+    Changes `carried`, `current` and `before` in place.
     """
     for a in range(size):
         for q in range(count):
@@ -509,7 +521,9 @@ def _begin_depth(
     q: int,
     space: Space,
 ) -> None:
-    """Set the q-th of `count` adjoints to the derivative of the loss in the codes of row `at`."""
+    """Set the q-th of `count` adjoints, in the space's `current`, to the derivative of the loss in
+    the codes of row `at`.
+    """
     products, residual, current = program.products, space.residual, space.current
     one = residual.dtype.type(1)
     zero = one - one
@@ -552,7 +566,9 @@ def _restrict(
 def _pull_extrapolation(
     moved: Vector, pull: float, current: Vector, before: Vector, flat: int, accelerated: bool
 ) -> None:
-    """Pull adjoints of a point back to the codes that it lies behind, and to those before these."""
+    """Pull adjoints of a point, `moved`, back to the codes that it lies behind, and to those before
+    these: written to `current` and `before`.
+    """
     one = current.dtype.type(1)
     for i in range(flat):
         if accelerated:
@@ -564,8 +580,10 @@ def _pull_extrapolation(
 
 @compiled_part
 def _pull_group(program: Program, row: int, tape: Tape, g: int, space: Space) -> None:
-    """Pull all depths of one sample back through the layers of group g; their adjoints between two
-    groups are in `space`.
+    """Pull all depths of one sample back through the layers of group g.
+
+    Adds to the program's derivatives in place. Adjoints between two groups are in `space`; depths
+    that end before the group are left alone.
     """
     gram, pulls, local, order = program.gram, program.pulls, space.local, space.order
     one = gram.dtype.type(1)
@@ -616,6 +634,8 @@ def _pull_group(program: Program, row: int, tape: Tape, g: int, space: Space) ->
 def run_layers(program: Program, codes: NDArray[np.float64], points: NDArray[np.float64]) -> None:
     """Run the layers of a program for some samples from codes and points, shape (r, p), then pull
     adjoints back through them from each depth.
+
+    Everything is written to, or added to, the program's arrays; codes and points stay as they are.
     """
     dtype, adjoints, pulls = codes.dtype, program.adjoints, program.pulls
     (r, p), count, depth = codes.shape, len(program.tops), len(pulls) - 1 - program.offset
@@ -673,8 +693,8 @@ def run_layers(program: Program, codes: NDArray[np.float64], points: NDArray[np.
 
 @compiled(error_model="numpy", nogil=True)
 def restrict(adjoint: Matrix, codes: Matrix, total: Matrix) -> None:
-    """Set an adjoint to zero where the codes are zero, and add it to `total`. All have the shape
-    (r, p).
+    """Set an adjoint to zero where the codes are zero, and add it to `total`, both in place. All
+    have the shape (r, p).
     """
     for i in range(len(codes)):
         for j in range(codes.shape[1]):

@@ -52,7 +52,9 @@ class Support(NamedTuple):
 
 @inlined_part
 def _enter(hessian: Matrix, j: int, k: int, support: Support) -> bool:
-    """Add atom j to the k atoms of a support; return whether it is independent of them."""
+    """Add atom j to the k atoms of a support, in place; return whether it is independent of them,
+    up to the root of rounding.
+    """
     atoms, inverse, column = support.atoms, support.inverse, support.column
     for a in range(k):
         column[a] = 0
@@ -75,7 +77,9 @@ def _enter(hessian: Matrix, j: int, k: int, support: Support) -> bool:
 
 @inlined_part
 def _leave(a: int, k: int, support: Support) -> None:
-    """Remove the atom at place a of k, which the last one takes."""
+    """Remove the atom at place a of k from a support, in place: the last one takes its place. Codes
+    and signs are left to the caller.
+    """
     atoms, inverse = support.atoms, support.inverse
     # Arithmetic of slices would take as long to compile as all the rest.
     for b in range(k):
@@ -100,8 +104,8 @@ def _correlate(
     k: int,
     correlation: Vector,
 ) -> float:
-    """Set the correlations of sample i's residual with all atoms; return the squared norm of its
-    codes.
+    """Write the correlations of sample i's residual with all atoms to `correlation`; return the
+    squared norm of its codes.
     """
     square: float = hessian.dtype.type(0)
     for j in range(len(hessian)):
@@ -123,7 +127,7 @@ def _set_slope(
     k: int,
     slope: Vector,
 ) -> float:
-    """Set the slope on a support; return its largest magnitude."""
+    """Write the slope on a support to `slope`; return its largest magnitude."""
     error: float = correlation.dtype.type(0)
     for a in range(k):
         slope[a] = correlation[atoms[a]] - penalties[atoms[a]] * signs[a]
@@ -135,7 +139,9 @@ def _set_slope(
 def _most_violating(
     correlation: Vector, penalties: Vector, nonnegative: bool, rounding: float
 ) -> tuple[int, float]:
-    """Return the atom whose correlation exceeds its penalty most, -1 for none, and by how much."""
+    """Return the atom whose correlation exceeds its penalty most, and by how much; -1 and the
+    rounding if none does by more than that.
+    """
     entering, excess = -1, rounding
     for j in range(len(penalties)):
         beyond = correlation[j] if nonnegative else abs(correlation[j])
@@ -148,6 +154,8 @@ def _most_violating(
 def _move(k: int, support: Support) -> tuple[int, bool]:
     """Move to the minimizer for these signs, or to the first entries that become zero and leave the
     support; return its size, and whether the step was whole.
+
+    Changes the support in place.
     """
     codes, signs, slope = support.codes, support.signs, support.slope
     direction, inverse = support.direction, support.inverse
@@ -175,7 +183,9 @@ def _move(k: int, support: Support) -> tuple[int, bool]:
 def _run_sample(
     i: int, systems: Systems, largest: float, correlation: Vector, support: Support
 ) -> bool:
-    """Run the steps of sample i; return whether it came to dependent atoms."""
+    """Run the steps of sample i, and write codes to keep, and where they are solved, to the
+    systems' arrays; return whether it came to dependent atoms, which ends it.
+    """
     hessian, products, penalties = systems.hessian, systems.products, systems.penalties
     start, keep, nonnegative = systems.start, systems.keep, systems.nonnegative
     at = systems.first + i
@@ -217,7 +227,8 @@ def _run_sample(
 
 @compiled(error_model="numpy", nogil=True)
 def run_active_sets(systems: Systems) -> NDArray[np.bool_]:
-    """Run active-set steps.
+    """Run active-set steps, and write codes to keep, and which samples are solved there, to the
+    systems' arrays.
 
     Return which samples came to dependent atoms: their results are void.
     """
@@ -241,7 +252,9 @@ def _minimize_each(
     codes: Vector,
     correlation: Vector,
 ) -> None:
-    """Minimize over one entry of a sample's codes after another."""
+    """Minimize over one entry of a sample's codes after another; changes `codes` and `correlation`
+    in place.
+    """
     p, tiny = len(codes), np.finfo(hessian.dtype).tiny
     for a in range(p):
         curvature = max(hessian[a, a], tiny)
@@ -258,8 +271,10 @@ def _minimize_each(
 
 @compiled(error_model="numpy", nogil=True)
 def descend(systems: Systems) -> NDArray[np.bool_]:
-    """Run coordinate descent, which comes to no dependent atoms and knows no sample to be solved;
-    return as `run_active_sets`.
+    """Run coordinate descent, and write codes to keep to the systems' arrays.
+
+    It comes to no dependent atoms, so that none of the samples that it returns is marked, and it
+    knows no sample to be solved.
     """
     (n, p), hessian, products = systems.products.shape, systems.hessian, systems.products
     penalties, keep = systems.penalties, systems.keep

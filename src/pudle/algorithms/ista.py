@@ -28,6 +28,7 @@ class Ista(Algorithm):
     name = "ista"
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
+        """Run one layer: codes and point of the new state are the same tensor."""
         codes = self.proximal_step(problem, state.point, step, state.iteration)
         return State(codes, codes, iteration=state.iteration + 1)
 
@@ -66,6 +67,9 @@ class Fista(Algorithm):
             )
 
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
+        """Return the state before the first layer; with restarts, its momentum is one number for
+        each sample.
+        """
         state = super().start(problem, initial)
         if not self.restart:
             return state
@@ -73,6 +77,9 @@ class Fista(Algorithm):
         return State(state.codes, state.point, state.codes.new_ones(shape))
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
+        """Run one layer, and extrapolate to the point of the next; with restarts, samples whose
+        momentum points uphill begin anew.
+        """
         codes = self.proximal_step(problem, state.point, step, state.iteration)
         momentum = next_momentum(state.momentum)
         pull = (state.momentum - 1) / momentum

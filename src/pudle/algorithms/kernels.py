@@ -48,7 +48,7 @@ WITH_ADJOINT = 10
 
 def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
     """Compile the kernels for some dtypes, or load them from numba's cache, so that nothing
-    measured later pays for it.
+    measured later pays for it; nothing where `PUDLE_KERNELS` chooses torch.
 
     Double precision is always among them: where terms cancel, it takes the place of single
     precision.
@@ -110,8 +110,8 @@ def kernels_apply(
 
 
 def _is_known(problem: Problem, algorithm: Algorithm, state: State) -> TypeGuard[SparseCoding]:
-    """Tell whether problem, algorithm and rule are this package's own, and what all samples have
-    in common is the same for each.
+    """Tell whether problem, algorithm and rule are this package's own (ISTA and FISTA with a soft,
+    decaying or hard rule), all samples have one momentum, and the kernels are not turned off.
     """
     return (
         is_plain(problem)
@@ -123,7 +123,9 @@ def _is_known(problem: Problem, algorithm: Algorithm, state: State) -> TypeGuard
 
 
 def _are_computable(*tensors: Tensor) -> bool:
-    """Tell whether tensors are such that the kernels can compute with them."""
+    """Tell whether the kernels can compute with tensors: all are finite, of float32 or float64, on
+    a CPU, and no transformation of torch is at work on them.
+    """
     return all(
         tensor.dtype in (torch.float32, torch.float64)
         and tensor.device.type == "cpu"
@@ -143,6 +145,12 @@ def _run_layers(
     keep: Collection[int],
     step: float,
 ) -> dict[int, State] | None:
+    """Run layers by the kernels, or a solver's steps; return the states to keep and the last, or
+    None where the torch path is to run.
+
+    That is where torch records, where the kernels do not apply, and where rounding has grown in
+    single precision.
+    """
     if is_recorded(problem, state):
         return None
     if type(algorithm) in (ActiveSet, CoordinateDescent):
@@ -160,7 +168,10 @@ def _solve(
     keep: Collection[int],
     step: float,
 ) -> dict[int, State] | None:
-    """Run a solver's steps; those of samples that come to dependent atoms on the torch path."""
+    """Run a solver's steps by compiled code, and those of samples that come to dependent atoms on
+    the torch path; return the states to keep and the last, or None where the kernels cannot
+    compute.
+    """
     if chosen_path() == "torch" or not _are_computable(
         problem.observations, problem.matrix, state.codes
     ):
@@ -214,7 +225,10 @@ def sum_over_blocks(
     function: Callable[..., Tensor], problem: DenseL1Problem, *rows: Tensor
 ) -> Tensor:
     """Return the sum of a function of a problem and of tensors with a row for each sample, over
-    blocks of samples.
+    blocks of samples, in threads.
+
+    The function gets a problem of a block's samples and these rows, which it may write to. Blocks
+    are added in their order; on a GPU, and under a transformation of torch, there is one.
     """
     sums: list[Tensor] = []
 
@@ -245,7 +259,9 @@ def _has_package_loss(problem: DenseL1Problem) -> bool:
 @torch.no_grad()
 @single_thread()
 def _direct_gradient(problem: SparseCoding, codes: Tensor) -> Tensor | None:
-    """Return the mean of ``r z^T``, with r = D z - x."""
+    """Return ``partial_theta loss``: for sparse coding with a loss of this package the mean of ``r
+    z^T``, with r = D z - x; None for a loss of others.
+    """
     if not is_plain(problem):
         gradients = _direct_gradients(problem, codes)
         return gradients and gradients[0]
@@ -258,8 +274,8 @@ def _direct_gradient(problem: SparseCoding, codes: Tensor) -> Tensor | None:
 @torch.no_grad()
 @single_thread()
 def _direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return as well the derivative in the codes: the mean of ``D^T r``; the lasso adds its
-    penalties'.
+    """Return ``partial_theta loss`` and the derivative in the codes, the mean of ``D^T r``, to
+    which the lasso adds its penalties'; None for a loss of others.
     """
     if not is_plain(problem):
         return _recorded_gradients(problem, codes)
@@ -279,7 +295,9 @@ def _direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Ten
 
 @single_thread()
 def _recorded_gradients(problem: DenseL1Problem, codes: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return the same as autograd has it, for a loss of this package."""
+    """Return ``partial_theta loss`` and ``partial_z loss`` as autograd has them, block by block;
+    None for a loss that is not of this package.
+    """
     if not _has_package_loss(problem):
         return None
     code_gradient = torch.empty_like(codes)
@@ -306,7 +324,9 @@ def _full_gradients(
     start: State | None = None,
 ) -> Iterator[GradientAndCodes] | None:
     """Yield gradient and codes at each depth: where the kernels lose digits, from them in double
-    precision, if that helps, or by autograd.
+    precision, if that helps, or by autograd. Return None where the kernels do not apply.
+
+    `start` is the state to begin from; by default the algorithm's own.
     """
     state = start or algorithm.start(problem)
     if not kernels_apply(problem, algorithm, state, max(depths, default=0)):
@@ -361,6 +381,9 @@ def _pull_back(
     step: float,
     adjoints: Adjoints,
 ) -> Adjoints | None:
+    """Carry adjoints back over some layers by the kernels, in double precision where single loses
+    digits; None where they do not apply or lose digits all the same.
+    """
     if not kernels_apply(problem, algorithm, state, layers):
         return None
     codes_bar = adjoints.state["codes"]
@@ -382,8 +405,11 @@ def _pull_back(
 def _keeps_digits(
     gradient: Tensor, magnitude: float, dtype: torch.dtype, largest: float = LARGEST_CANCELLATION
 ) -> bool:
-    """Tell whether terms with norms of the sum `magnitude`, of which a gradient is made, leave
-    enough digits for a dtype.
+    """Tell whether a gradient is finite and keeps enough digits for a dtype, although its terms may
+    cancel.
+
+    `magnitude` is the sum of the norms of its terms. It may be `largest` times the gradient's norm,
+    and more where the gradient was computed in a finer dtype than the one asked for.
     """
     norm = float(norms(gradient[None]))
     spare = torch.finfo(dtype).eps / torch.finfo(gradient.dtype).eps

@@ -68,6 +68,7 @@ class Noodl(Ista):
         return super().start(problem)
 
     def _refuse_warm_start(self, initial: Tensor | None) -> None:
+        """Raise InvalidArgument for codes to begin from."""
         if initial is not None:
             raise InvalidArgument(
                 "noodl starts at the thresholded D^T x: for a warm start use ista with the rule"
@@ -75,6 +76,9 @@ class Noodl(Ista):
             )
 
     def proximal_step(self, problem: Problem, point: Tensor, step: float, iteration: int) -> Tensor:
+        """Run the layer of an iteration: the first has step 1 and the threshold C/2, the others
+        `step` and the rule.
+        """
         if iteration:
             return super().proximal_step(problem, point, step, iteration)
         start = Ista(thresholding=Hard(self.lower_bound / 2))

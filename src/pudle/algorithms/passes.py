@@ -43,7 +43,9 @@ SAFE_DEPTH = 200
 
 
 def is_dense(problem: SparseCoding, point: Tensor, from_zero: bool) -> bool:
-    """Tell whether the layer after a point is a dense product."""
+    """Tell whether the layer after a point is a dense product: by the share of entries that are not
+    zero, and for a point of zeros by `from_zero`.
+    """
     features, atoms = problem.dictionary.shape
     active = int(np.count_nonzero(point.detach().numpy() != 0))
     # The first layer leads from all-zero codes to dense ones.
@@ -75,7 +77,7 @@ class Sums(NamedTuple):
     theta_bar: Tensor
 
     def add(self, sums: "Sums") -> None:
-        """Add the sums over other samples."""
+        """Add the sums over other samples to these, in place."""
         self.gram_bar.add_(sums.gram_bar)
         if self.dense_bar is not self.gram_bar:
             self.dense_bar.add_(sums.dense_bar)
@@ -171,12 +173,15 @@ class Pass:
 
     @cached_property
     def _gram(self) -> Tensor:
+        """The product eta G, made anew; `gram` guards it."""
         gram = symmetric(self.problem.dictionary).mul_(self.step)
         gram.diagonal().add_(self.step * self.problem.l2_penalty)
         return gram
 
     def _zeros(self) -> Sums:
-        """Return sums over no samples."""
+        """Return sums over no samples, of the shapes that this pass needs: arrays that are not
+        summed are empty.
+        """
         new, (m, p), count = self.problem.theta, self.problem.theta.shape, len(self.tops)
         atoms = 0 if self.columnwise else p
         # Depths are the last axis in memory for compiled code, the first for dense products.
@@ -189,7 +194,12 @@ class Pass:
     @torch.no_grad()
     @single_thread()
     def run(self) -> PassResult:
-        """Run all samples through the layers and back."""
+        """Run all samples through the layers and back, block by block in threads; a pass is run
+        once.
+
+        The problem is held constant, and no gradient is recorded. `states` is empty if rounding has
+        grown.
+        """
         n, p = self.problem.code_shape
         layer_bytes = max(self.depth, 1) * p * self.codes.itemsize * (1 + self.accelerated)
         size = max(min(CHUNK, CHUNK_BYTES // layer_bytes), 1) if self.tops else CHUNK
@@ -207,6 +217,8 @@ class Pass:
     def _run_block(self, rows: slice) -> tuple[Sums, bool]:
         """Run some samples through the layers and back; return what they add to the derivatives,
         and whether rounding has grown from layer to layer.
+
+        Their states, and adjoints at the first, are written to this pass.
         """
         chunk, drifted = self._chunk(rows), False
         states = self._run_dense(chunk)
@@ -222,6 +234,7 @@ class Pass:
         return chunk.sums, drifted
 
     def _add_block(self, block: tuple[Sums, bool]) -> None:
+        """Add what a block returned to the sums, which are the first block's own, in place."""
         sums, drifted = block
         self.drifted |= drifted
         if self.sums is None:
@@ -234,6 +247,9 @@ class Pass:
         return bool(((codes != 0).sum(1) > len(self.problem.dictionary)).any())
 
     def _chunk(self, rows: slice) -> Chunk:
+        """Return some samples as a chunk: their problem, eta b, sums of zero, and the adjoints that
+        were given for them, else zeros.
+        """
         observations = self.problem.observations[rows].detach().contiguous()
         part = self.problem.with_samples(observations=observations)
         products = part.adjoint(observations).mul_(self.step)
@@ -246,6 +262,8 @@ class Pass:
     def _run_dense(self, chunk: Chunk) -> list[Pair]:
         """Return codes and points up to the first layer at which they are sparse, or the last; of
         those that nothing needs an empty pair.
+
+        Layers to keep are written to `codes` and `points` of this pass.
         """
         problem, iteration = chunk.problem, self.state.iteration
         z, y = (
@@ -281,7 +299,12 @@ class Pass:
         return states
 
     def _run_sparse(self, chunk: Chunk, n_run: int, codes: Tensor, point: Tensor) -> None:
-        """Run the layers after the `n_run` that were run, and pull back through them."""
+        """Run the layers after the `n_run` that were run, and pull back through them, by compiled
+        code.
+
+        Writes states to this pass, and adds derivatives, and adjoints at the first of these layers,
+        to the chunk.
+        """
         from . import compiled  # numba is slow to import
 
         problem, first = self.problem, self.state.iteration
@@ -316,7 +339,9 @@ class Pass:
         compiled.run_layers(program, codes.contiguous().numpy(), point.contiguous().numpy())
 
     def _pull_dense(self, chunk: Chunk, k: int, states: Sequence[Pair]) -> None:
-        """Pull back from the k-th depth through the dense layers."""
+        """Pull back from the k-th depth through the dense layers; adds to the chunk's sums and,
+        where adjoints were given, sets its `carried`.
+        """
         from . import compiled  # as above
 
         top, pulls, products_bar = self.tops[k], self.pulls, chunk.products_bar[k].numpy()
@@ -351,8 +376,8 @@ class Pass:
                 current = moved
 
     def _add(self, sums: Sums, k: int, point: Tensor, adjoint: Tensor, images: Tensor) -> None:
-        """Subtract ``y u^T`` from the derivative in eta G, for points y and adjoints u as rows;
-        `images` holds D u where columns are summed, else u.
+        """Subtract ``y u^T`` from the derivative in eta G for the k-th depth, in place, for points
+        y and adjoints u as rows; `images` holds D u where columns are summed, else u.
         """
         if self.by_columns:
             sums.columns_bar[k].addmm_(adjoint.T, point @ self.columns, alpha=-1)
@@ -361,7 +386,9 @@ class Pass:
             sums.dense_bar[k].addmm_(point.T, images, alpha=-1)
 
     def _through_gram(self) -> Tensor:
-        """Return the derivatives in D through eta G, shape (depths, m, p)."""
+        """Return the derivatives in D through eta G, shape (depths, m, p). The sums are
+        overwritten.
+        """
         assert self.sums is not None  # as `run` sees to
         gram_bar, dense_bar, columns_bar, _ = self.sums
         if dense_bar is not gram_bar:
@@ -375,6 +402,7 @@ class Pass:
         return pairwise.mul_(self.step)
 
     def _states(self) -> dict[int, State]:
+        """Return the states of the layers to keep, the first one included if it is among them."""
         states = {0: self.state} if 0 in self.layers_kept else {}
         for layer, z, y in zip(
             self.layers_stored, self.codes.unbind(), self.points.unbind(), strict=True

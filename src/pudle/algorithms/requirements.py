@@ -39,9 +39,9 @@ class Need:
 def check_needs(
     who: str, needs: Iterable[Need], instead: str, problem: Problem, algorithm: Algorithm
 ) -> None:
-    """Raise `UnsupportedProblem` in the name of `who` where a need is not met.
+    """Raise `UnsupportedProblem` in the name of `who` for the first need that is not met.
 
-    The remedy is `instead` where a need has none of its own.
+    The remedy is ``use INSTEAD`` where a need has none of its own.
     """
     for need in needs:
         if substitute := need.unmet_by(problem, algorithm):

@@ -57,6 +57,9 @@ class Accelerated(GradientDescent):
     name = "accelerated"
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
+        """Run one layer, and extrapolate to the point of the next by the momentum beta of the
+        problem's modulus.
+        """
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         codes = self.proximal_step(problem, state.point, step, state.iteration)
         root = min(step * problem.curvature, 1.0) ** 0.5
@@ -95,6 +98,9 @@ class NewtonCg(Stepless):
         return 1 / problem.lipschitz_constant
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
+        """Run one Newton step, see `newton_step`; raise `UnsupportedProblem` where torch would
+        record it.
+        """
         refuse_recorded(self, problem, state)
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         # What is solved up to rounding stays where it is.
@@ -104,7 +110,10 @@ class NewtonCg(Stepless):
 
     @torch.no_grad()
     def diagnose(self, problem: Problem, state: State) -> Mapping[str, float]:
-        """Count as ``unfinished`` a state whose gradient is above the square root of rounding."""
+        """Count as ``unfinished`` a state whose gradient is above the square root of rounding.
+
+        The result is ``{"unfinished": 0}`` or 1; a gradient that is not finite counts as well.
+        """
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         share = torch.finfo(state.codes.dtype).eps ** 0.5
         terms = problem.lipschitz_constant * norm(state.codes)
@@ -114,8 +123,10 @@ class NewtonCg(Stepless):
 
 @torch.no_grad()
 def newton_step(problem: StronglyConvex, codes: Tensor, solved: float = 0.0) -> Tensor:
-    """Return the codes after a step of `NewtonCg`, or as they are where their gradient is at most a
-    share `solved` of the size of its terms.
+    """Return the codes after a step of `NewtonCg`, or the same tensor where their gradient is at
+    most a share `solved` of the size of its terms, or no tried step makes it smaller.
+
+    Where conjugate gradients do not solve the system, the problem's own solver does.
     """
     slope, terms = problem.smooth_gradient(codes), problem.lipschitz_constant * norm(codes)
     size = norm(slope)

@@ -100,8 +100,8 @@ class LassoSolver(Stepless):
     instead = "ista, or iteration on a FixedPoint"
 
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
-        """Return the state before the first step; entries outside the orthant begin on its
-        border.
+        """Return the state before the first step; negative entries become zero where codes are to
+        be non-negative.
         """
         codes = super().start(problem, initial).codes
         assert isinstance(problem, DenseL1Problem)  # as `needs` says
@@ -109,6 +109,7 @@ class LassoSolver(Stepless):
         return State(codes, codes)
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
+        """Run one step for all samples; raise `UnsupportedProblem` where torch would record it."""
         # Who calls it layer by layer would differentiate its decisions, and get NaN at some.
         refuse_recorded(self, problem, state)
         assert isinstance(problem, DenseL1Problem)  # as `needs` says
@@ -116,7 +117,9 @@ class LassoSolver(Stepless):
         return State(codes, codes, iteration=state.iteration + 1)
 
     def diagnose(self, problem: Problem, state: State) -> Mapping[str, float]:
-        """Count the ``unfinished`` samples, whose codes are not those of a minimizer."""
+        """Count the ``unfinished`` samples, whose codes are not those of a minimizer up to the root
+        of rounding; those that the solver knows to be solved are not looked at.
+        """
         assert isinstance(problem, DenseL1Problem)  # as `needs` says
         codes, observations = state.codes.detach(), problem.observations
         if isinstance(state, SolverState) and (unsolved := ~state.solved).sum() < len(codes):
@@ -139,8 +142,9 @@ class LassoSolver(Stepless):
 def _violations(
     problem: DenseL1Problem, codes: Tensor, correlation: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return how far codes are from a minimizer's: the slope of the objective on their support, and
-    by how much correlations exceed the penalty off it.
+    """Return how far codes are from a minimizer's: the slope of the objective on their support,
+    zero elsewhere, and by how much correlations exceed the penalty off it, minus infinity
+    elsewhere.
     """
     signs = codes.sign()
     slope = torch.where(signs == 0, 0, correlation - problem.penalty * signs)
@@ -182,6 +186,7 @@ class ActiveSet(LassoSolver):
     name = "active_set"
 
     def next_codes(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
+        """Return the codes after a step of each sample: the same tensor if all are solved."""
         hessian, correlation = problem.hessian, -problem.smooth_gradient(codes)
         slope, excess = _violations(problem, codes, correlation)
         products = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1, keepdim=True)
@@ -247,6 +252,7 @@ class CoordinateDescent(LassoSolver):
     name = "coordinate_descent"
 
     def next_codes(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
+        """Return new codes after a sweep over all entries, from the first atom to the last."""
         codes, residual = codes.clone(), problem.residual(codes)
         # A zero atom has no curvature, and its code becomes zero.
         curvatures = problem.hessian.diagonal().clamp(min=torch.finfo(codes.dtype).tiny)

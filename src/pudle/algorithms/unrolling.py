@@ -29,7 +29,9 @@ def check_depths(depths: Sequence[int]) -> list[int]:
 def directional_derivative(
     function: Callable[[Tensor], Tensor], at: Tensor, direction: Tensor
 ) -> Tensor:
-    """Return the derivative of a function along a direction, in forward mode."""
+    """Return the derivative of a function along a direction, in forward mode; a tensor of the shape
+    of the function's result.
+    """
     with warnings.catch_warnings():
         # When torch loads its rules for this, some versions warn of what these use.
         warnings.filterwarnings("ignore", ".*torch.jit.script")
@@ -39,7 +41,9 @@ def directional_derivative(
 
 @torch.enable_grad()
 def differentiable(problem: AnyProblem) -> tuple[AnyProblem, Tensor]:
-    """Return the problem at a new leaf theta, in which it is differentiable, and that leaf."""
+    """Return a copy of the problem at a new leaf theta, in which it is differentiable, and that
+    leaf; InvalidArgument where torch cannot record, as in inference mode.
+    """
     check_recording()
     theta = problem.theta.detach().requires_grad_()
     return problem.with_theta(theta), theta
@@ -104,6 +108,8 @@ def unrolled_gradients(
 ) -> Iterator[GradientAndCodes]:
     """Differentiate the loss as `full_gradients` does, through the last `window` layers alone
     unless it is None.
+
+    With a window, the states that enter the windows come from one run without a graph.
     """
     depths = check_depths(depths)
     if window is None:
@@ -214,7 +220,8 @@ def run_at(
     """Return the problem and the codes at every depth, differentiable in theta, from one run with
     each segment of layers at a theta of its own.
 
-    The step is that of the unperturbed problem: it is a constant of the unrolled program.
+    There is at least one depth. The step is that of the unperturbed problem: it is a constant of
+    the unrolled program.
     """
     step, live = algorithm.step_size(problem), [problem.with_theta(theta) for theta in thetas]
     state, reached = algorithm.start(live[0]), {}

@@ -54,7 +54,9 @@ class Audit:
         return " or ".join(self.parts[0].mistakes)
 
     def passes(self, tolerance: float) -> bool:
-        """Return whether the gradient is right, or inexact within a tolerance."""
+        """Return whether the gradient in the worst part is right, or inexact with an error within a
+        tolerance.
+        """
         return self.verdict == "right" or (self.verdict == "inexact" and self.error <= tolerance)
 
     def __repr__(self) -> str:
@@ -137,7 +139,9 @@ def audit(
 
 
 def everything_varied(layer: Layer) -> tuple[int | str, ...]:
-    """Return all inputs of numbers, and all parameters that require gradients."""
+    """Return what is audited by default: the numbers of all inputs that are tensors of numbers,
+    then the names of all parameters that require gradients.
+    """
     numbers = [index for index, value in enumerate(layer.inputs) if varies(value)]
     parameters = [name for name, tensor in layer.module.named_parameters() if tensor.requires_grad]
     return (*numbers, *parameters)
@@ -146,8 +150,12 @@ def everything_varied(layer: Layer) -> tuple[int | str, ...]:
 def layer_verdicts(
     layer: Layer, equation: tuple[str, Function] | None, tighten: Function | str | None
 ) -> list[Verdict]:
-    """Return the verdict on each part of a layer, the worst first; in float64 if the layer follows
-    the dtype of its inputs.
+    """Return the verdict on each part of a layer, the worst first.
+
+    The layer runs in float64 if it follows the dtype of its inputs: a module's parameters and
+    buffers are converted meanwhile. If it then raises an error it runs in its own dtype. A right
+    gradient of a layer in another dtype is also compared in that one. `equation` is ``residual`` or
+    ``step`` and the function.
     """
     with in_double(layer.module):
         exact = replace(layer, inputs=tuple(map(in_double_precision, layer.inputs)))
@@ -170,6 +178,9 @@ def in_its_dtype(
 ) -> Verdict:
     """Add to the verdict on a gradient in float64 how far it is off in the dtype of the layer, if
     that is another.
+
+    The outcome becomes ``inexact`` if that is more than `RESOLVED`. The verdict stays as it is
+    where the layer raises an error in its own dtype.
     """
     dtype = layer.parts[0].tensor.dtype
     if dtype == torch.float64:
@@ -185,10 +196,11 @@ def in_its_dtype(
 
 
 def problem_verdicts(problem: Problem, seed: int) -> list[Verdict]:
-    """Return the verdicts on the gradients of a step of a problem's algorithm and of its loss in
-    state and theta, at the state after a few layers; the names of parts say of which of the two.
+    """Return the verdicts on the gradients of a step of a problem's default algorithm and of its
+    loss in state and theta, the worst first; the names of parts say of which of the two.
 
-    The seed is that of the directions and of the weights of the outputs.
+    They are taken at the state after `LAYERS` layers, with random numbers in place of zeros. The
+    seed is that of the directions and of the weights of the outputs. The problem is not changed.
     """
     algorithm: Algorithm = make_algorithm(problem.default_algorithm)
     size = algorithm.step_size(problem)

@@ -66,8 +66,11 @@ def audit_command(target: str, wrt: tuple[str, ...], tolerance: float, timeout: 
 
 
 def audit_target(target: str, wrt: tuple[str, ...], tolerance: float) -> tuple[str, bool]:
-    """Audit the layer or the problem of a target; return the text of the verdict, and whether the
-    gradient passes.
+    """Run the user's file and audit its layer, or the problem that it makes; return the text of the
+    verdict, and whether the gradient passes.
+
+    A dataset's spec is a target too. A name without a layer is InvalidArgument; without a name the
+    layer is called ``layer``.
     """
     from .audit import Audit, audit
 
@@ -84,7 +87,7 @@ def audit_target(target: str, wrt: tuple[str, ...], tolerance: float) -> tuple[s
 
 
 def inputs_of(definitions: dict[str, Any]) -> tuple[Any, ...]:
-    """Call the function `inputs` of a file."""
+    """Call the function `inputs` of a file, and return what it returns as a tuple."""
     from torch import Tensor
 
     inputs = definitions["inputs"]()

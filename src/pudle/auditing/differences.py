@@ -69,10 +69,10 @@ class Slope(NamedTuple):
 def slope(function: Line, size: float, noise: float, precision: float) -> Slope:
     """Return the derivative of a function at zero by central differences.
 
-    The steps fall until noise leaves nothing to win; `size` is that of what is varied, `noise` the
-    standard deviation of that in the values near zero, elsewhere at least their rounding to a
-    relative precision. The value is that of Richardson's extrapolation where it is known best, with
-    how far it may be off.
+    The steps fall until noise leaves nothing to win, `MAX_STEPS` at most; `size` is that of what is
+    varied, `noise` the standard deviation of that in the values near zero, elsewhere at least their
+    rounding to a relative precision. The value is that of Richardson's extrapolation where it is
+    known best, with how far it may be off. A value of NaN is one that the function does not have.
     """
     middle, step = function(0.0), FIRST_STEP * size
     values, best = list[tuple[float, float, float]](), Slope()
@@ -124,8 +124,8 @@ def extrapolated(values_by_step: Array, middle: float, noise: float, precision: 
 
 
 def slope_jumps(steps: Array, above: Array, middle: float, below: Array) -> Array:
-    """Return the slope on one side less that on the other, without what is linear and cubic in a
-    step.
+    """Return the absolute slope on one side less that on the other, without what is linear and
+    cubic in a step; one for each step but the first and the last.
     """
     bends = (above - 2 * middle + below) / steps
     bends = (STEP_RATIO * bends[1:] - bends[:-1]) / (STEP_RATIO - 1)
@@ -193,7 +193,11 @@ def perturbed(operand: object) -> object:
 
 
 def rounding_of(function: Callable[[], Array], exact: Array) -> Array:
-    """Return how far rounding moves what a function computes, root mean square in each entry."""
+    """Return how far rounding moves what a function computes, root mean square in each entry.
+
+    The function is called `ROUNDINGS` times, once if it has many entries, in arithmetic whose
+    operands are off at random; torch's random state is fixed meanwhile and set back.
+    """
     # What many entries tell together varies little; few may hang on one direction.
     n_samples = ROUNDINGS if exact.size <= MAX_COORDINATES else 1
     with (
@@ -207,8 +211,9 @@ def rounding_of(function: Callable[[], Array], exact: Array) -> Array:
 
 
 def directions(layer: Layer, part: AuditedPart) -> Array:
-    """Return the directions in which a part is varied, one a row: all coordinates, or random
-    directions and a few coordinates.
+    """Return the directions in which a part is varied, one a row: all coordinates, or, beyond
+    `MAX_COORDINATES` entries, random directions and a few coordinates, from a stream of the layer's
+    seed.
     """
     size = part.tensor.numel()
     if size <= MAX_COORDINATES:
@@ -225,6 +230,13 @@ def slopes(
 ) -> tuple[list[Slope], float]:
     """Return the derivatives of a layer's loss along directions in a part, and the noise of the
     loss; all steps are a share of the usual ones.
+
+    Where the layer raises an error the loss counts as NaN.
+
+    Raises
+    ------
+    InvalidArgument
+        If that leaves no derivative known in any direction.
     """
     refusals = list[Exception]()
     theta = layer.theta.numpy(force=True)

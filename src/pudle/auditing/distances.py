@@ -24,7 +24,7 @@ def norm(array: Array) -> float:
 
 def distance(array: Array, expected: Array, size: float | None = None) -> float:
     """Return the distance relative to a size, by default the expected norm; absolute if that is
-    zero, infinite for another shape.
+    zero, infinite if the arrays have other shapes.
     """
     if array.shape != expected.shape:
         return np.inf

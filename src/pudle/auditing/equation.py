@@ -198,8 +198,16 @@ class Equation:
         )
 
     def evaluate(self, state: Tensor, theta: Tensor) -> Tensor:
-        """Evaluate the function at a state, and return a vector."""
-        with self.double_layer.placed(theta) as inputs:
+        """Evaluate the function at a state, and return a vector.
+
+        Parameters of a module are exchanged meanwhile.
+
+        Raises
+        ------
+        InvalidArgument
+            If the function fails there, or returns another number of entries than the layer.
+        """
+        with self.double_layer.inputs_at(theta) as inputs:
             try:
                 leaves = tree_leaves(self.function(self.as_returned(state), *inputs))
             except Exception as error:
@@ -224,13 +232,16 @@ class Equation:
 
     def loss(self, state: Tensor, theta: Tensor) -> Tensor:
         """Return the layer's loss of a state."""
-        with self.double_layer.placed(theta) as inputs:
+        with self.double_layer.inputs_at(theta) as inputs:
             return self.layer.loss_of(self.as_returned(state), inputs)
 
 
 @torch.no_grad()
 def unit_of_residual(equation: Equation) -> float:
-    """Return the power of two near the size of a residual's Jacobian, 1 where it is usual."""
+    """Return the power of two near the size of a residual's Jacobian, 1 where it is usual.
+
+    The size is that of its change along one random direction, always the same.
+    """
     state, theta = equation.state, equation.layer.theta
     direction = generator(0, "size of a residual").standard_normal(len(state))
     shift = SHIFT * (state.norm() or 1.0) * torch.as_tensor(direction / norm(direction))
@@ -278,6 +289,9 @@ def implicit_gradients(
 ) -> ImplicitGradients | Refusal:
     """Refine the solution that a layer returns, and differentiate it, confirmed by differences of
     refined solutions along a direction.
+
+    `name` is ``residual`` or ``step``. A Refusal is returned, not raised, where there is no such
+    gradient or it is not confirmed; a function that cannot be called raises InvalidArgument.
     """
     returned = tree_map(in_double_precision, layer.outputs(layer.theta))
     equation = Equation(layer, name, function, returned)
@@ -288,17 +302,19 @@ def implicit_gradients(
     try:
         if name == "residual":
             equation = replace(equation, unit=unit_of_residual(equation))
-        return differentiated(equation, along)
+        return differentiate_solution(equation, along)
     except UnsupportedProblem as error:
         return Unsupported(first_line(error))
 
 
 @torch.no_grad()
-def differentiated(equation: Equation, along: Tensor) -> ImplicitGradients | Refusal:
-    """Refine the solution of an equation, and differentiate it."""
+def differentiate_solution(equation: Equation, along: Tensor) -> ImplicitGradients | Refusal:
+    """Refine the solution of an equation by Newton's method, and differentiate it there and where
+    it was; return why where that fails or differences along a direction contradict it.
+    """
     running, codes = equation.running, equation.codes
     try:
-        solution, steps = refined(running, codes)
+        solution, steps = refine_solution(running, codes)
         exact, diagnostics = running.gradient(solution, 0)
         at_codes, _ = running.gradient(codes, 0)
     except UnsupportedProblem as error:
@@ -328,7 +344,10 @@ def differentiated(equation: Equation, along: Tensor) -> ImplicitGradients | Ref
 
 
 def why_unsolved(equation: Equation) -> Refusal | None:
-    """Return why Newton's method fails, where that can be seen."""
+    """Return why Newton's method fails, where that can be seen: the output does not solve the
+    equation, or the system is ill-conditioned, which is looked at up to `MAX_DENSE` entries; else
+    None.
+    """
     running, codes = equation.running, equation.codes
     moved = relative_size(running.layer(codes, 0) - codes, codes)
     if moved > FAR:
@@ -346,6 +365,9 @@ def contradiction(
 ) -> KinkInSolution | DifferencesDisagree | None:
     """Compare differences of the loss at refined solutions along a direction with the exact
     gradient.
+
+    Return a kink, or the two derivatives where they disagree by more than the doubt; None where
+    they agree.
     """
     equation = gradients.equation
 
@@ -353,7 +375,7 @@ def contradiction(
     def value(length: float) -> float:
         moving = equation.running.at(equation.layer.theta + length * along)
         with contextlib.suppress(UnsupportedProblem):
-            return float(moving.problem.outer_loss(refined(moving, solution)[0]))
+            return float(moving.problem.outer_loss(refine_solution(moving, solution)[0]))
         return math.nan
 
     reach = max(abs(value(0.0)), abs(value(FIRST_STEP * NEAR)) / (FIRST_STEP * NEAR))
@@ -374,9 +396,12 @@ def relative_size(change: Tensor, solution: Tensor) -> float:
     return float(change.norm()) / (float(solution.norm()) or 1.0)
 
 
-def refined(running: Converging, codes: Tensor) -> tuple[Tensor, list[float]]:
+def refine_solution(running: Converging, codes: Tensor) -> tuple[Tensor, list[float]]:
     """Refine codes by Newton's method; return them and its steps as shares of the solution, of
     which the last one is not taken.
+
+    It ends where a step is rounding or is not half of the one before, and after `NEWTON_STEPS`
+    steps.
     """
     steps = list[float]()
     while True:

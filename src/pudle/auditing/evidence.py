@@ -29,10 +29,10 @@ from .mistakes import (
     Likely,
     Mistake,
     likeliest,
-    of_equation,
-    of_jacobian,
+    mistakes_of_jacobian,
+    mistakes_with_equation,
+    mistakes_without_equation,
     own_factors,
-    without_equation,
 )
 
 #: Entries of inputs and outputs up to which their Jacobian is looked at for a mistake.
@@ -96,8 +96,8 @@ class LayerEvidence:
 
     @cached_property
     def implicit(self) -> ImplicitGradients | Refusal | None:
-        """The gradients by the implicit function theorem, or why there are none; None without an
-        equation.
+        """The gradients by the implicit function theorem, confirmed along a random direction of the
+        layer's seed, or why there are none; None without an equation.
         """
         if self.equation is None:
             return None
@@ -105,13 +105,18 @@ class LayerEvidence:
         return implicit_gradients(self.layer, *self.equation, direction)
 
     def outputs_repeat(self) -> bool:
-        """Return whether the layer returns the same as in its first call, up to rounding."""
+        """Call the layer again, and return whether it returns the same as in its first call, up to
+        rounding.
+        """
         changes = map(distance, self.layer.output_arrays(), self.outputs)
         return max(changes) <= self.rounding
 
     def has_wrong_second_derivative(self) -> bool:
         """Return whether the gradient can be differentiated again, but not to what it changes by
-        along a direction.
+        along a random direction of the layer's seed.
+
+        It is False where differentiating again raises an error, and where differences do not settle
+        it.
         """
         layer, along = self.layer, random_direction(self.layer, "second derivative")
 
@@ -140,7 +145,9 @@ def observe(
 
 
 def point_elsewhere(layer: Layer) -> Tensor:
-    """Return a theta a little away, if the layer has a value there."""
+    """Return a theta a little away, in a random direction of the layer's seed, if the layer can be
+    called there, else that of the layer.
+    """
     with contextlib.suppress(Exception):
         moved = layer.theta + ELSEWHERE * random_direction(layer, "elsewhere")
         layer.outputs(moved)
@@ -214,7 +221,8 @@ class PartEvidence:
 
     def computed_instead(self) -> Iterator[ExpectedGradient]:
         """Yield the gradients that are right for what the layer computes, if that is not its
-        solution.
+        solution: the implicit one at what it returns and, unless it has solved the equation, that
+        by differences where it is another; none without an equation.
         """
         implicit = self.on_layer.implicit
         if not isinstance(implicit, ImplicitGradients):
@@ -227,8 +235,10 @@ class PartEvidence:
                 yield differences
 
     def contradicted(self) -> bool:
-        """Return whether differences over far smaller steps contradict the expected gradient,
-        where the layer's does so most: the layer may compute in single precision inside.
+        """Return whether differences over far smaller steps contradict the expected gradient, where
+        the layer's does so most: the layer may compute in single precision inside.
+
+        It is False for an expected gradient that is not by differences.
         """
         expected = self.expected
         if expected.rows is None:
@@ -248,7 +258,9 @@ class PartEvidence:
 
     @cached_property
     def likely(self) -> Likely:
-        """The likeliest mistakes, from the gradient and, if it is small, the Jacobian."""
+        """The likeliest mistakes, at most two, from the gradient and, if it is small and the
+        gradient leaves it open, from the Jacobian.
+        """
         expected, span = self.expected, self.part.span
         compared = expected.compared_entries(self.gradient)
         unknown = RESOLVED if self.gradient.size > 2 else 0.0
@@ -280,16 +292,20 @@ def gradient_candidates(evidence: PartEvidence, compared: Array) -> Iterator[Can
         entry = int(np.abs(aligned).argmax())
         explained = expected.values + aligned[entry] * columns.T[entry]
         yield Mistake(Kind.WRONG_ENTRY, (entry,)), explained
-    yield from without_equation(part, on_layer.outputs, compared, expected.values)
+    yield from mistakes_without_equation(part, on_layer.outputs, compared, expected.values)
     implicit = on_layer.implicit
     if isinstance(implicit, ImplicitGradients):
-        candidates = of_equation(implicit.equation, evidence.gradients, on_layer.elsewhere)
+        candidates = mistakes_with_equation(
+            implicit.equation, evidence.gradients, on_layer.elsewhere
+        )
         for mistake, gradients in candidates:
             yield mistake, gradients[part.span]
 
 
 def nonlinear_candidates(evidence: PartEvidence, compared: Array) -> Iterator[Candidate]:
-    """Yield the gradient itself if it is not linear in the one that comes in."""
+    """Yield the gradient itself if it is not linear in the one that comes in: as was seen before,
+    or as the gradient of twice the loss shows.
+    """
     if evidence.nonlinearity:
         yield evidence.nonlinearity.mistake, compared
         return
@@ -307,7 +323,7 @@ def jacobian_candidates(
 ) -> Iterator[Candidate]:
     """Yield common mistakes, and what they make of the Jacobian in a part."""
     layer, part = evidence.on_layer.layer, evidence.part
-    yield from of_jacobian(jacobian, expected)
+    yield from mistakes_of_jacobian(jacobian, expected)
     n_samples = (*part.tensor.shape, 1)[0]
     if n_samples > 1 and len(jacobian) % n_samples == 0:
         # The derivative of each sample's outputs in its own inputs.

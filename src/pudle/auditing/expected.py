@@ -156,6 +156,9 @@ def expected_by_differences(
 ) -> ExpectedGradient:
     """Differentiate the layer's loss in a part by finite differences.
 
+    Only derivatives that are resolved are in the result. It has `unseen` where one coordinate, or
+    more than half of the random directions, tells nothing.
+
     Parameters
     ----------
     layer : Layer
@@ -200,14 +203,18 @@ def expected_by_differences(
 def obstacle_to(
     lines: list[Slope], is_resolved: np.ndarray, counts: np.ndarray, rounding: RoundingHides
 ) -> Obstacle:
-    """Return why no more is known than some slopes tell: a kink before all else."""
+    """Return why no more is known than some slopes tell: a kink in what is not resolved before all
+    else, then rounding, or that no slope was seen where none `counts`.
+    """
     if any(line.kink for line, known in zip(lines, is_resolved, strict=True) if not known):
         return KinkNearby()
     return rounding if counts.any() else NoSlopeSeen()
 
 
 def unseen_entries(part: AuditedPart, is_resolved: np.ndarray, obstacle: Obstacle) -> Unseen:
-    """Return the entries of a part whose derivatives tell nothing, by name if they are few."""
+    """Return the entries of a part whose derivatives tell nothing: the first few by index, none
+    where directions are no entries.
+    """
     if not part.tensor.ndim or len(is_resolved) != part.tensor.numel():
         return Unseen((), False, obstacle)
     entries = np.argwhere(~is_resolved.reshape(part.tensor.shape)).tolist()

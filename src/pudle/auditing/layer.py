@@ -88,13 +88,19 @@ class Layer:
 
     @cached_property
     def module(self) -> torch.nn.Module:
-        """The module whose parameters are meant by names; one without any for a function."""
+        """The module whose parameters are meant by names: the layer, or the one whose method it is;
+        one without any for a function.
+        """
         owner = getattr(self.call, "__self__", self.call)
         return owner if isinstance(owner, torch.nn.Module) else torch.nn.Module()
 
     @cached_property
     def parts(self) -> list[AuditedPart]:
-        """The parts as they are given."""
+        """The parts in the order of `wrt`, as they are given: a number is an input, a name a
+        parameter.
+
+        What is no tensor of numbers is InvalidArgument.
+        """
         candidates: dict[int | str, object] = dict(enumerate(self.inputs))
         candidates |= self.module.named_parameters()
         start, parts = 0, []
@@ -138,9 +144,11 @@ class Layer:
         return f"input {name}"
 
     def with_symmetric_parts(self) -> "Layer":
-        """Mark the symmetric matrices of which the layer reads one half alone, or refuses to take
-        others, or whose gradient is symmetric or triangular by convention; the rest may be
-        symmetric by accident.
+        """Return the layer with those symmetric matrices marked of which it reads one half alone,
+        or refuses to take others, or whose gradient is symmetric or triangular by convention; the
+        rest may be symmetric by accident.
+
+        For each symmetric matrix the layer is called and differentiated.
         """
         marked = [
             part.index
@@ -150,7 +158,9 @@ class Layer:
         return replace(self, symmetric=tuple(marked))
 
     def treats_as_symmetric(self, part: AuditedPart) -> bool:
-        """Return whether the layer takes a symmetric matrix for one that is always symmetric."""
+        """Return whether the layer takes a symmetric matrix for one that is always symmetric: it is
+        called with either half changed, and differentiated. True if it raises an error then.
+        """
         tensor, moved = part.tensor, self.theta.repeat(3, 1)
         half = 1e-3 * torch.ones_like(tensor).triu(1)
         moved[1, part.span] += half.flatten()
@@ -172,8 +182,8 @@ class Layer:
         return torch.cat([part.tensor.double().flatten() / part.unit for part in self.parts])
 
     def tensors_at(self, theta: Tensor) -> list[Tensor]:
-        """Return the tensors of the parts, in the layout in which they are given, which may have
-        gaps. Of a symmetric matrix both halves are varied alike.
+        """Return new tensors of the parts for a theta, in its graph, in the layout in which they
+        are given, which may have gaps. Of a symmetric matrix both halves are varied alike.
         """
         tensors = []
         for part in self.parts:
@@ -189,8 +199,11 @@ class Layer:
         return max(distance(gradient[part.span], expected[part.span]) for part in self.parts)
 
     @contextlib.contextmanager
-    def placed(self, theta: Tensor) -> Iterator[list[object]]:
-        """Yield the inputs with the parts in their place; parameters are exchanged meanwhile."""
+    def inputs_at(self, theta: Tensor) -> Iterator[list[object]]:
+        """Yield the inputs with the parts of a theta in their place.
+
+        Parameters of the module are exchanged for tensors meanwhile, and put back at the end.
+        """
         inputs = [*self.inputs]
         with contextlib.ExitStack() as afterwards:
             for name, tensor in zip(self.wrt, self.tensors_at(theta), strict=True):
@@ -207,7 +220,11 @@ class Layer:
     # --- values
 
     def loss_of(self, outputs: object, inputs: Sequence[object]) -> Tensor:
-        """Return the loss of what the layer returned."""
+        """Return the loss of what the layer returned, a tensor of one number in its graph.
+
+        The loss that was given gets the inputs too if it takes them. InvalidArgument says that it
+        returns no such number.
+        """
         if self.loss is None:
             pairs = zip(self.output_weights, real_tensors(outputs), strict=True)
             return torch.stack([(weight * output).sum() for weight, output in pairs]).sum()
@@ -231,10 +248,10 @@ class Layer:
         ]
 
     def outputs(self, theta: Tensor) -> object:
-        """Call the layer without a gradient."""
+        """Call the layer at a theta without a gradient, and return what it returns."""
 
         def call(theta: Tensor) -> object:
-            with self.placed(theta) as inputs:
+            with self.inputs_at(theta) as inputs:
                 return self.call(*inputs)
 
         return without_gradient(call, theta)
@@ -249,7 +266,7 @@ class Layer:
         """Yield the loss, with the layer's gradient; a backward pass may read parameters again, as
         the adjoint of an ordinary differential equation does.
         """
-        with self.placed(theta) as inputs:
+        with self.inputs_at(theta) as inputs:
             yield self.loss_of(self.call(*inputs), inputs)
 
     def value(self, theta: Tensor) -> float:
@@ -265,8 +282,8 @@ class Layer:
 
     @torch.enable_grad()
     def gradient(self, theta: Tensor, between: Tensor | None = None) -> Array:
-        """Return the layer's own gradient in theta; `between` the forward and the backward pass it
-        is called elsewhere.
+        """Call the layer, and return its own gradient in theta, zero where there is no dependence;
+        `between` the forward and the backward pass it is called elsewhere, if that is given.
         """
         leaf = theta.clone().requires_grad_()
         with self.loss_at(leaf) as loss:
@@ -281,10 +298,13 @@ class Layer:
         during: contextlib.AbstractContextManager[object] | None = None,
     ) -> list[Array]:
         """Return the gradients for other ones that come in: for each pair, that multiple of the
-        loss plus that multiple of a second loss; all through one graph, inside a context.
+        loss plus that multiple of a second loss; all through one graph, inside the context
+        `during`.
+
+        The layer is called once. Numpy warns of nothing meanwhile.
         """
         leaf = self.theta.clone().requires_grad_()
-        with self.placed(leaf) as inputs:
+        with self.inputs_at(leaf) as inputs:
             outputs = self.call(*inputs)
             losses = [self.loss_of(outputs, inputs)]
             if any(of_second for _, of_second in incoming):
@@ -294,7 +314,9 @@ class Layer:
 
     def second_loss(self, outputs: object, loss: Tensor) -> Tensor:
         """Return a sum of the outputs whose weights have other sizes than the derivatives of the
-        loss in them, and the other sign.
+        loss in them, and the other sign; random factors are from the layer's seed.
+
+        It is the loss itself where no output requires a gradient.
         """
         tensors = [output for output in tree_leaves(outputs) if varies(output)]
         live = [output for output in tensors if output.requires_grad]
@@ -310,8 +332,12 @@ class Layer:
 
     @torch.enable_grad()
     def second_derivative(self, along: Tensor) -> float:
-        """Return the second derivative of the loss along a direction, by differentiating twice, or
-        fail where the backward pass is marked as one that torch must not differentiate.
+        """Return the second derivative of the loss along a direction, by differentiating twice.
+
+        Raises
+        ------
+        RuntimeError
+            If the backward pass is marked as one that torch must not differentiate.
         """
         leaf = self.theta.clone().requires_grad_()
         # Torch heeds a mark only where the gradient that comes in can be differentiated.
@@ -325,7 +351,9 @@ class Layer:
     @cached_property
     def jacobians(self) -> tuple[Array, Array]:
         """The Jacobian of all outputs in theta that the backward pass leads to, and that by
-        differences.
+        differences, shape (outputs, entries of theta) each.
+
+        The layer is differentiated once for each output, and called four times for each entry.
         """
         theta = self.theta
 
@@ -347,14 +375,18 @@ class Layer:
 
     @cached_property
     def has_loop(self) -> bool:
-        """True if the forward pass runs a loop: it may be a solver that stops early."""
+        """True if the forward pass, which is run once under a trace, runs a loop: it may be a
+        solver that stops early.
+        """
         with counted_lines() as counts:
             self.outputs(self.theta)
         return has_repeated_line(counts)
 
     @cached_property
     def backward_has_loop(self) -> bool:
-        """True if the backward pass runs a loop: it may be a solver with a tolerance."""
+        """True if the backward pass, which is run once under a trace, runs a loop: it may be a
+        solver with a tolerance.
+        """
         with torch.enable_grad():
             leaf = self.theta.clone().requires_grad_()
             with self.loss_at(leaf) as loss, counted_lines() as counts:
@@ -363,7 +395,9 @@ class Layer:
 
 
 def gradient_of_sum(losses: Sequence[Tensor], multiples: Sequence[float], leaf: Tensor) -> Array:
-    """Return the gradient of a sum of multiples of losses, whose graph is kept."""
+    """Return the gradient of a sum of multiples of losses, whose graph is kept; zeros where no loss
+    that counts has one.
+    """
     pairs = zip(losses, multiples, strict=False)
     terms = [(loss, factor) for loss, factor in pairs if factor and loss.requires_grad]
     if not terms:
@@ -391,6 +425,9 @@ def graph_nodes(tensor: Tensor) -> set[Any]:
 def counted_lines() -> Iterator[Counter[tuple[object, int]]]:
     """Count, while this lasts, how often lines of code other than of torch run in one call of their
     function, and how often functions are called; in units in which both have the same limit.
+
+    The counts are filled meanwhile. The trace function of this thread is replaced, and set back at
+    the end.
     """
     counts = Counter[tuple[object, int]]()
 
@@ -440,7 +477,11 @@ dense: Callable[[Tensor], Tensor] = Dense.apply
 
 
 def without_gradient(function: Callable[[Tensor], T], theta: Tensor) -> T:
-    """Call a function without its gradient; a layer that registers hooks needs one meanwhile."""
+    """Call a function at a theta without its gradient, and return its result detached.
+
+    Where that raises RuntimeError it is called again with a gradient, as a layer that registers
+    hooks needs.
+    """
     with torch.no_grad(), contextlib.suppress(RuntimeError):
         return function(theta)
     with torch.enable_grad():
@@ -450,7 +491,9 @@ def without_gradient(function: Callable[[Tensor], T], theta: Tensor) -> T:
 
 
 def real_tensors(outputs: object) -> list[Tensor]:
-    """Return the tensors of real numbers in what a layer returns, complex ones as pairs."""
+    """Return the tensors of numbers in what a layer returns, complex ones as pairs of real numbers;
+    InvalidArgument if there is none.
+    """
     tensors = [
         torch.view_as_real(leaf) if leaf.is_complex() else leaf
         for leaf in tree_leaves(outputs)
@@ -486,7 +529,9 @@ def root_mean_square(values: Tensor) -> float:
 
 @contextlib.contextmanager
 def in_double(module: torch.nn.Module) -> Iterator[None]:
-    """Convert a module to float64 while this lasts."""
+    """Convert a module's parameters and buffers to float64 while this lasts; their own data are put
+    back at the end.
+    """
     with contextlib.ExitStack() as afterwards:
         for tensor in (*module.parameters(), *module.buffers()):
             if tensor.is_floating_point():
@@ -508,7 +553,9 @@ def in_double_precision(value: object) -> object:
 
 
 def only_single(arrays: Sequence[Array]) -> bool:
-    """Return whether numbers of float64 are all numbers of float32."""
+    """Return whether numbers of float64 are all numbers of float32; whole numbers do not count, and
+    without others it is False.
+    """
     numbers = np.concatenate(arrays, axis=None)
     numbers = numbers[numbers != np.round(numbers)]
     with np.errstate(over="ignore"):

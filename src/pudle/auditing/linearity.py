@@ -84,11 +84,12 @@ class Responses:
 
 
 def nonlinearities(layer: Layer, gradient: Array, precise: bool) -> list[Nonlinearity | None]:
-    """Test whether a layer's gradient is linear in what comes in, part by part.
+    """Test whether a layer's gradient is linear in what comes in; return for each part how it is
+    not, or None.
 
     A quick look through one graph suffices where it is; else each response is computed afresh, and
     twice, at sizes at which nothing overflows or underflows, and a solver inside the backward pass
-    is allowed its tolerance.
+    is allowed its tolerance. Where two responses differ, nothing is said.
 
     Parameters
     ----------
@@ -108,7 +109,9 @@ def nonlinearities(layer: Layer, gradient: Array, precise: bool) -> list[Nonline
 
 
 def looks_linear(layer: Layer, gradient: Array) -> bool:
-    """Return whether responses through one graph are those of a linear backward pass."""
+    """Return whether responses through one graph are those of a linear backward pass; False as well
+    where the graph cannot be used twice.
+    """
     exponent = EXPONENTS[torch.float64]
     large, small = 2.0**exponent, 2.0**-exponent
     incoming = [Incoming(large), Incoming(small), Incoming(0.0, 1.0), Incoming(1.0, 1.0)]
@@ -134,7 +137,9 @@ def relative_distance(response: Array, linear: Array) -> float:
 
 
 def steady_responses(layer: Layer, gradient: Array, precise: bool) -> Responses | None:
-    """Return the responses, or None if they are not the same when computed again."""
+    """Return the responses, or None if one differs when computed again, the first is not the given
+    gradient, or the layer raises an error.
+    """
     usable = usable_range(layer, precise)
     up, down = usable.up, usable.down
 
@@ -259,7 +264,7 @@ class Magnitudes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return computed
 
     def record(self, tensor: Tensor) -> None:
-        """Record the magnitudes of a tensor."""
+        """Record the magnitudes of a tensor; changes what is recorded here, not the tensor."""
         sizes = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).abs()
         dtype = sizes.dtype
         largest = float(sizes.max())
@@ -294,7 +299,9 @@ class Range(NamedTuple):
 
 
 def usable_range(layer: Layer, precise: bool) -> Range:
-    """Return the sizes at which a layer's backward pass can be tested."""
+    """Run a layer's backward pass twice, and return the sizes at which it can be tested: none where
+    something is not finite.
+    """
     magnitudes = Magnitudes()
     layer.responses([Incoming(1.0)], magnitudes)
     widest = EXPONENTS[torch.float64 if precise else torch.float32]

@@ -150,6 +150,9 @@ def explaining(
 ) -> Iterator[tuple[float, Label | Mistake]]:
     """Yield the mistakes that explain an array, with the error that each leaves: next to nothing,
     or no more than what is known of the expected one to begin with, its `slack`.
+
+    First come a wrong sign and factors of two, then the candidates, in their order; another
+    multiple only if nothing else explains it.
     """
     error, factor = distance(array, expected), nearest_multiple(array, expected)
     multiples: list[tuple[Label | Mistake, distances.Array]] = [
@@ -174,11 +177,13 @@ def explaining(
 # --- gradients that mistakes lead to
 
 
-def without_equation(
+def mistakes_without_equation(
     part: AuditedPart, outputs: Sequence[Array], gradient: Array, expected: Array
 ) -> Iterator[Candidate]:
     """Yield mistakes that need no equation, with the gradient that each leads to in a part, in all
     entries or along some directions.
+
+    Those of a batch and of a matrix are among them only for all entries.
     """
     shape = part.tensor.shape
     if not gradient.any():
@@ -201,7 +206,7 @@ def without_equation(
 
 
 def part_of_batch(gradient: Array, expected: Array) -> Iterator[Candidate]:
-    """Yield the gradient itself if some rows of it are right, and not all."""
+    """Yield the gradient itself if some rows of it are right, and not all; with how many are."""
     limit = 0.01 * distance(gradient, expected)
     n_right = sum(
         distance(row, expected_row) <= limit and bool(expected_row.any())
@@ -211,9 +216,9 @@ def part_of_batch(gradient: Array, expected: Array) -> Iterator[Candidate]:
         yield Mistake(Kind.PART_OF_BATCH, (n_right, len(expected))), gradient.ravel()
 
 
-def of_jacobian(jacobian: Array, expected: Array) -> Iterator[Candidate]:
+def mistakes_of_jacobian(jacobian: Array, expected: Array) -> Iterator[Candidate]:
     """Yield mistakes with the Jacobian in a part that each leads to, also those that its zeros
-    show.
+    show: these with the Jacobian itself.
     """
     yield Mistake(Kind.JACOBIAN_NOT_TRANSPOSED), expected.T
     present, needed = counting_entries(jacobian), counting_entries(expected)
@@ -240,8 +245,8 @@ def of_jacobian(jacobian: Array, expected: Array) -> Iterator[Candidate]:
 def values_exchanged(
     jacobian: Array, expected: Array, needed: NDArray[np.bool_]
 ) -> Iterator[Candidate]:
-    """Yield a Jacobian in which each value of the expected one, of which there are few, is
-    exchanged for another.
+    """Yield a Jacobian in which each value of the expected one is exchanged for another, the mean
+    of what stands there; nothing if its values are more than half as many as its entries.
     """
     values, places = np.unique(
         np.round(expected[needed] / np.abs(expected).max(), 9), return_inverse=True
@@ -260,7 +265,9 @@ def counting_entries(matrix: Array) -> NDArray[np.bool_]:
 
 
 def own_factors(kind: Kind, matrix: Array, expected: Array) -> Iterator[Candidate]:
-    """Yield a matrix whose rows have factors of their own, if they are long enough to tell."""
+    """Yield a matrix whose rows have factors of their own, those that bring it nearest, with the
+    least and the greatest; nothing if the rows are too short to tell, or the factors equal.
+    """
     squares: Array = (expected**2).sum(1)
     factors: Array = (matrix * expected).sum(1) / np.maximum(squares, np.finfo(float).tiny)
     usable = factors[squares > 0]
@@ -270,9 +277,13 @@ def own_factors(kind: Kind, matrix: Array, expected: Array) -> Iterator[Candidat
         yield mistake, factors[:, None] * expected
 
 
-def of_equation(equation: Equation, gradient: Array, elsewhere: Tensor) -> Iterator[Candidate]:
+def mistakes_with_equation(
+    equation: Equation, gradient: Array, elsewhere: Tensor
+) -> Iterator[Candidate]:
     """Yield the gradients in all parts that mistakes with an equation lead to, at the solution as
     returned; the layer may have kept what it returned `elsewhere`.
+
+    Each is computed when it is asked for. The `gradient` serves to fit a damping and a factor.
     """
     problem, codes = equation.problem, equation.codes
     direct, weights = direct_gradients(problem, codes)
@@ -301,7 +312,7 @@ def of_equation(equation: Equation, gradient: Array, elsewhere: Tensor) -> Itera
     yield Mistake(Kind.INVERSE_TWICE), pulled_back(system.solve(adjoint)[0])
     yield from at_earlier_solution(equation, direct, weights, elsewhere)
     if system.like.numel() <= MAX_DENSE:
-        yield from of_spectrum(system.matrix.T, weights, pulled_back, gradient)
+        yield from mistakes_of_spectrum(system.matrix.T, weights, pulled_back, gradient)
     term = total = weights
     for n_terms in range(2, MAX_TERMS + 1):
         term = term - system.transposed(term)
@@ -312,8 +323,8 @@ def of_equation(equation: Equation, gradient: Array, elsewhere: Tensor) -> Itera
 def at_earlier_solution(
     equation: Equation, direct: Tensor, weights: Tensor, elsewhere: Tensor
 ) -> Iterator[Candidate]:
-    """Yield the gradients at the solution that the layer returned `elsewhere`, with its inputs of
-    this call and of that one.
+    """Call the layer `elsewhere`, and yield the gradients at the solution that it returns there,
+    with its inputs of this call and of that one.
     """
     # The loss is taken at the solution of this call.
     linear = replace(
@@ -327,11 +338,12 @@ def at_earlier_solution(
         yield Mistake(Kind.EARLIER_SOLUTION), stale.numpy(force=True)
 
 
-def of_spectrum(
+def mistakes_of_spectrum(
     matrix: Tensor, weights: Tensor, pulled_back: Callable[[Tensor], Array], gradient: Array
 ) -> Iterator[Candidate]:
-    """Yield the gradients that another matrix leads to: with a wrong sign, without its small
-    singular values, or damped.
+    """Yield the gradients that another matrix leads to: without its small singular values, damped,
+    or with another factor of the Jacobian, with numbers that bring it nearest to the layer's
+    gradient.
     """
     from scipy.optimize import minimize_scalar  # slow to import
 

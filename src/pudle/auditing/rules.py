@@ -54,8 +54,9 @@ def no_entries(evidence: PartEvidence) -> Verdict | None:
 
 
 def nothing_to_compare(evidence: PartEvidence) -> Verdict | None:
-    """Call NaN and infinite entries wrong, unless no derivative exists where nothing else can be
-    returned; leave undecided what there is no truth for.
+    """Call NaN and infinite entries wrong, and leave undecided what there is no truth for: no
+    implicit gradient, or a truth of which not all was seen and that has no values or is to be
+    compared with such entries.
     """
     name = evidence.part.name
     n_invalid = int((~np.isfinite(evidence.gradient)).sum())
@@ -69,14 +70,18 @@ def nothing_to_compare(evidence: PartEvidence) -> Verdict | None:
 
 
 def agrees_with_expected(evidence: PartEvidence) -> Verdict | None:
-    """Call a gradient right that agrees with the expected one, if that is known well enough."""
+    """Call a gradient right that agrees with the expected one, and leave it undecided if that was
+    not all seen, or is not known to `RESOLVED`; None if it does not agree.
+    """
     expected = evidence.expected
     if not expected.agrees(evidence.gradient):
         return None
     if expected.unseen:
         return verdict(evidence, "undecided", NotSeen(expected.unseen))
     if evidence.error + expected.uncertainty > RESOLVED:
-        return verdict(evidence, "undecided", off(evidence), NoMoreKnown(expected.obstacle))
+        return verdict(
+            evidence, "undecided", difference_reason(evidence), NoMoreKnown(expected.obstacle)
+        )
     return verdict(evidence, "right", Agrees(evidence.error, expected.source))
 
 
@@ -84,7 +89,9 @@ def expected_contradicted(evidence: PartEvidence) -> Verdict | None:
     """Leave undecided where smaller differences contradict the expected gradient."""
     if not evidence.contradicted():
         return None
-    return verdict(evidence, "undecided", off(evidence), Contradicted(evidence.expected.obstacle))
+    return verdict(
+        evidence, "undecided", difference_reason(evidence), Contradicted(evidence.expected.obstacle)
+    )
 
 
 def right_for_what_is_computed(evidence: PartEvidence) -> Verdict | None:
@@ -92,32 +99,41 @@ def right_for_what_is_computed(evidence: PartEvidence) -> Verdict | None:
     for computed in evidence.computed_instead():
         if computed.agrees(evidence.gradient):
             instead = AgreesInstead(computed.source)
-            return verdict(evidence, "inexact", off(evidence), instead, *solution_moved(evidence))
+            return verdict(
+                evidence, "inexact", difference_reason(evidence), instead, *solution_moved(evidence)
+            )
     return None
 
 
 def within_single_precision(evidence: PartEvidence) -> Verdict | None:
-    """Call an error of few roundings of float32 inexact, or wrong in a layer of float64 whose
-    gradient is all float32.
+    """Call an error of few roundings of float32, below `ROUNDED`, inexact, or wrong in a layer of
+    float64 whose gradient is all float32.
     """
     if not evidence.error < ROUNDED:
         return None
     if evidence.on_layer.precise and only_single([evidence.gradient]):
         mistakes = (Mistake(Kind.SINGLE_PRECISION),)
-        return verdict(evidence, "wrong", off(evidence), mistakes=mistakes)
-    return verdict(evidence, "inexact", off(evidence), SinglePrecisionNear())
+        return verdict(evidence, "wrong", difference_reason(evidence), mistakes=mistakes)
+    return verdict(evidence, "inexact", difference_reason(evidence), SinglePrecisionNear())
 
 
 def common_mistake(evidence: PartEvidence) -> Verdict | None:
-    """Call wrong what a common mistake explains and no solver that stops early."""
+    """Call wrong what a common mistake explains and no solver that stops early: by its kind, or by
+    an error that is larger than a solver can explain.
+    """
     certain, mistakes = evidence.likely
     if certain or (mistakes and evidence.error > evidence.expected.explained):
-        return verdict(evidence, "wrong", off(evidence), mistakes=mistakes)
+        return verdict(evidence, "wrong", difference_reason(evidence), mistakes=mistakes)
     return None
 
 
 def tighter_solver(evidence: PartEvidence) -> Verdict | None:
-    """Let the layer with a tighter solver decide, where one is given."""
+    """Let the layer with a tighter solver decide, where one is given; it is called, and
+    differentiated if it moves.
+
+    The gradient is inexact if its error falls to a third, wrong if the layer moves far less than
+    the error, else undecided.
+    """
     on_layer = evidence.on_layer
     if on_layer.tighten is None:
         return None
@@ -126,7 +142,7 @@ def tighter_solver(evidence: PartEvidence) -> Verdict | None:
     moved, error = max(map(distance, tight.outputs, on_layer.outputs)), evidence.error
     if moved > EXACT:
         error = judge_part(PartEvidence(tight, evidence.part, layer.gradient(layer.theta))).error
-    reasons = off(evidence), Tightened(moved, error)
+    reasons = difference_reason(evidence), Tightened(moved, error)
     if error <= evidence.error / 3:
         return verdict(evidence, "inexact", *reasons)
     if moved <= evidence.error / BEYOND:
@@ -138,24 +154,28 @@ def within_solution_error(evidence: PartEvidence) -> Verdict | None:
     """Call a gradient inexact whose error is about as large as that of the layer's solution."""
     if not evidence.error <= BEYOND * evidence.expected.interval:
         return None
-    reasons = off(evidence), *solution_moved(evidence)
+    reasons = difference_reason(evidence), *solution_moved(evidence)
     return verdict(evidence, "inexact", *reasons, mistakes=truncated_series(evidence))
 
 
 def perhaps_a_solver(evidence: PartEvidence) -> Verdict | None:
-    """Leave undecided what a solver that stops early can explain."""
+    """Leave undecided what a solver that stops early can explain, with the option that would
+    tell.
+    """
     if not evidence.error <= evidence.expected.explained:
         return None
     on_layer = evidence.on_layer
     option = option_of(on_layer.layer.call)
     would_tell = SolverWouldTell(evidence.error, option, on_layer.equation is not None)
-    reasons = off(evidence), would_tell
+    reasons = difference_reason(evidence), would_tell
     return verdict(evidence, "undecided", *reasons, mistakes=truncated_series(evidence))
 
 
 def beyond_the_solver(evidence: PartEvidence) -> Verdict:
     """Call wrong what is left."""
-    return verdict(evidence, "wrong", off(evidence), mistakes=evidence.likely.mistakes)
+    return verdict(
+        evidence, "wrong", difference_reason(evidence), mistakes=evidence.likely.mistakes
+    )
 
 
 #: The rules on the gradient in one part.
@@ -174,8 +194,8 @@ PART_RULES: tuple[Callable[[PartEvidence], Verdict | None], ...] = (
 
 
 def judge_part(evidence: PartEvidence) -> Verdict:
-    """Return the verdict of the first rule that has one, or ``wrong`` if the gradient is not linear
-    in the one that comes in.
+    """Return the verdict of the first rule that has one, or ``wrong`` if none has one, or if the
+    gradient is not linear in the one that comes in.
     """
     for rule in PART_RULES:
         if decided := rule(evidence):
@@ -186,8 +206,8 @@ def judge_part(evidence: PartEvidence) -> Verdict:
 
 
 def with_nonlinearity(usual: Verdict, nonlinearity: Nonlinearity) -> Verdict:
-    """Return the verdict ``wrong`` in place of the one that the usual incoming gradient leads to,
-    or add the mistake to it.
+    """Return the verdict ``wrong`` in place of the one that the usual incoming gradient leads to;
+    to one that is wrong already add the mistake, as the first of at most two.
     """
     mistake = nonlinearity.mistake
     if usual.outcome == "wrong":
@@ -208,14 +228,17 @@ def verdict(
     *reasons: Reason,
     mistakes: tuple[Mistake, ...] = (),
 ) -> Verdict:
-    """Return a verdict with the error and the truth of its evidence."""
+    """Return a verdict with the part, the error and the truth of its evidence.
+
+    A wrong one without a mistake says up to which size more of them have names.
+    """
     if outcome == "wrong" and not mistakes and evidence.too_large_for_jacobian:
         reasons = *reasons, MoreNamesForSmall(MAX_JACOBIAN)
     name = evidence.part.name
     return Verdict(name, outcome, evidence.error, reasons, mistakes, evidence.expected)
 
 
-def off(evidence: PartEvidence) -> Reason:
+def difference_reason(evidence: PartEvidence) -> Reason:
     """Return the reason that a gradient is off from the expected one."""
     return Differs(evidence.error, evidence.expected.source)
 
@@ -265,8 +288,11 @@ class RepeatedCalls:
 
 
 def outputs_differ(calls: RepeatedCalls) -> list[Verdict] | None:
-    """Leave undecided where a layer moves by itself, such as with a clock or a state that goes on,
-    not from what an earlier call has left.
+    """Leave all parts undecided where a layer moves by itself, such as with a clock or a state that
+    goes on, not from what an earlier call has left.
+
+    It is None where the outputs repeat, and where they seldom differ and no gradient is
+    conspicuous.
     """
     evidence = calls.evidence
     if evidence.outputs_repeat():
@@ -282,7 +308,11 @@ def outputs_differ(calls: RepeatedCalls) -> list[Verdict] | None:
 
 
 def gradients_differ(calls: RepeatedCalls) -> list[Verdict] | None:
-    """Name what makes two calls with the same inputs return different gradients."""
+    """Name what makes two calls with the same inputs return different gradients: chance, or that
+    each call adds to the gradient.
+
+    Parts that are right stay so; the others are wrong, or undecided if the loss differs too.
+    """
     layer = calls.evidence.layer
     first, second, third, _ = calls.gradients
     change = layer.largest_distance(third, second)
@@ -301,7 +331,9 @@ def gradients_differ(calls: RepeatedCalls) -> list[Verdict] | None:
 
 
 def remembers_another_call(calls: RepeatedCalls) -> list[Verdict] | None:
-    """Call wrong what is right in some calls alone: the layer keeps what another call found."""
+    """Call a part wrong that is right in some calls alone: the layer keeps what another call found.
+    None where the gradient never changes.
+    """
     if not calls.gradient_changes:
         return None
     evidence, verdicts = calls.evidence, list[Verdict]()
@@ -318,7 +350,9 @@ def remembers_another_call(calls: RepeatedCalls) -> list[Verdict] | None:
 
 
 def loses_second_derivative(calls: RepeatedCalls) -> list[Verdict] | None:
-    """Note where a right gradient has a wrong derivative of its own."""
+    """Note, as a mistake, where right gradients have a wrong derivative of their own; the verdicts
+    stay right.
+    """
     all_right = all(verdict.outcome == "right" for verdict in calls.verdicts)
     precise = calls.evidence.precise
     if not (all_right and precise and calls.evidence.has_wrong_second_derivative()):
@@ -337,7 +371,14 @@ LAYER_RULES: tuple[Callable[[RepeatedCalls], list[Verdict] | None], ...] = (
 
 
 def judge_layer(evidence: LayerEvidence) -> list[Verdict]:
-    """Return the verdict on each part of a layer."""
+    """Call and differentiate a layer several times, and return the verdict on each part, in the
+    order of the parts.
+
+    Raises
+    ------
+    InvalidArgument
+        If the layer returns NaN or infinite entries, or its gradient raises an error.
+    """
     if not all(np.isfinite(output).all() for output in evidence.outputs):
         raise InvalidArgument("the layer returns NaN or infinite entries: audit other inputs")
     calls = repeated_calls(evidence)
@@ -348,7 +389,12 @@ def judge_layer(evidence: LayerEvidence) -> list[Verdict]:
 
 
 def repeated_calls(evidence: LayerEvidence) -> RepeatedCalls:
-    """Differentiate a layer several times, and judge the first gradient."""
+    """Differentiate a layer elsewhere, then four times at its inputs, and judge the first gradient
+    of these.
+
+    Where these agree, it is also tested for being linear in what comes in. A RuntimeError becomes
+    InvalidArgument.
+    """
     layer, elsewhere = evidence.layer, evidence.elsewhere
     try:
         layer.gradient(elsewhere)

@@ -39,7 +39,7 @@ class PartAudit(NamedTuple):
 
 
 def in_words(verdict: Verdict) -> PartAudit:
-    """Put a verdict in words."""
+    """Put a verdict in words: its reasons as one text, its mistakes as one each."""
     return PartAudit(
         verdict.name,
         verdict.outcome,
@@ -52,7 +52,9 @@ def in_words(verdict: Verdict) -> PartAudit:
 
 def report(parts: Sequence[PartAudit]) -> str:
     """Say the verdict on the worst part in one line, then the likeliest mistakes and the verdicts
-    on the others.
+    on the others, a line each.
+
+    The first part is the worst.
     """
     worst, *remaining = parts
     lines = [f"{worst.verdict}: the gradient in {worst.name} {worst.text}"]

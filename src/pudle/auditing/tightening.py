@@ -16,8 +16,8 @@ OPTION_NAMES = re.compile("tol|eps|iter|steps|depth")
 
 
 def option_of(layer: Callable[..., object]) -> str:
-    """Return the name of the attribute or the keyword of a layer that most likely makes its solver
-    tighter, in quotes; empty if there is none.
+    """Return the name of the first number among the attributes and the keywords of a layer that by
+    its name most likely makes its solver tighter, in quotes; empty if there is none.
     """
     options = dict(getattr(layer, "__dict__", {}))
     with contextlib.suppress(TypeError, ValueError):
@@ -32,7 +32,16 @@ def option_of(layer: Callable[..., object]) -> str:
 def tightened(
     layer: Callable[..., object], tighten: Callable[..., object] | str
 ) -> Callable[..., object]:
-    """Return a layer with a tighter option, or the tighter layer that was given."""
+    """Return a copy of a layer with a tighter option, or the tighter layer that was given; the
+    layer itself is not changed.
+
+    A whole number becomes ten times as large, another number a thousandth.
+
+    Raises
+    ------
+    InvalidArgument
+        If the layer has no number of that name.
+    """
     if callable(tighten):
         return tighten
     value: object = getattr(layer, tighten, None)

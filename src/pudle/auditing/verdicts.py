@@ -196,6 +196,8 @@ class Verdict(NamedTuple):
 
 
 def worst_first(verdicts: list[Verdict]) -> list[Verdict]:
-    """Move the worst verdict to the front; the others keep their order."""
+    """Return the verdicts with the worst at the front; the others keep their order. Of equal ones
+    the first is the worst.
+    """
     worst = min(verdicts, key=Verdict.severity)
     return [worst, *(verdict for verdict in verdicts if verdict is not worst)]

@@ -47,7 +47,9 @@ def approaches_of(estimator: GradientEstimator) -> Mapping[str, Mapping[str, obj
 
 
 def _require_usable(subject: Subject, target: str, options: Mapping[str, object]) -> None:
-    """Fail unless a target is a known gradient, and the estimator has the options."""
+    """Raise CheckFailure unless the claim is ``approximate``, a target is a known gradient, and the
+    estimator has the options.
+    """
     example = 'approaches = {"implicit": {"terms": 1000}}'
     require(
         subject.claim == "approximate",
@@ -69,7 +71,11 @@ def _require_usable(subject: Subject, target: str, options: Mapping[str, object]
 def _approach(
     subject: Subject, target: str, options: Mapping[str, object], depth: int
 ) -> Measurements:
-    """Compare the gradients on the way to some options with the one that they lead to."""
+    """Compare the gradients on the way to some options with the one that they lead to; yield the
+    last comparison.
+
+    CheckFailure says that one is farther from it than the one before, or the last not near enough.
+    """
     errors: list[float] = []
     truth = subject.specimen.truth
     for share in SHARES:
@@ -100,7 +106,7 @@ def _approach(
 
 def between(first: object, last: object, share: float) -> object:
     """Return a value on the way from one option to another: by powers between numbers of one sign,
-    evenly between others; what is no number changes at once.
+    evenly between others; what is no number changes at once. A whole number stays one, rounded.
     """
     numbers = [
         value
@@ -118,7 +124,9 @@ def between(first: object, last: object, share: float) -> object:
 
 
 def _right(target: str, gradient: Array, subject: Subject, depth: int) -> Right:
-    """Return the gradient that a target names."""
+    """Return the function of a truth and a depth that computes the gradient that a target names; of
+    implicit ones that which is nearest to `gradient`.
+    """
     if target == "implicit":
         return nearest(gradient, subject.specimen.truth, depth)
     rights: dict[str, Right] = {

@@ -24,6 +24,8 @@ OUTSIDE = torch.ones((), requires_grad=True)
 def own_loss(codes: Tensor, theta: Tensor) -> Tensor:
     """Return the mean of squares of weighted sums of the codes, and of some entries of theta, which
     count where no code does.
+
+    It is multiplied by `OUTSIDE`, a tensor that requires a gradient.
     """
     sums = codes.reshape(len(codes), -1).cumsum(1).sum(1)
     parameter_part = (theta[..., 0] ** 2).mean()
@@ -98,7 +100,7 @@ def derived(kind: type[L1Problem]) -> Any:
 
 def own_iteration(random: Generator) -> FixedPoint:
     """Draw a step that couples all entries of a state, a vector or several tensors, with a Jacobian
-    that is not symmetric, and a cubic loss.
+    that is not symmetric, and a cubic loss; theta has up to three axes.
     """
 
     def drawn(*shape: int) -> Tensor:

@@ -136,7 +136,7 @@ def check_command(
 
 
 def _select_steps(steps: list[CheckStep], expression: str) -> list[CheckStep]:
-    """Select the steps whose title matches an expression; refuse one that matches none."""
+    """Return the steps whose title matches an expression, or raise InvalidArgument if none does."""
     matching = [step for step in steps if matches(expression, step.unfinished.title)]
     if not matching:
         raise InvalidArgument(f"-k {expression!r} matches none of {len(steps)} checks")
@@ -144,8 +144,10 @@ def _select_steps(steps: list[CheckStep], expression: str) -> list[CheckStep]:
 
 
 def matches(expression: str, text: str) -> bool:
-    """Tell whether an expression of words, and, or, not and parentheses holds for a text; an empty
-    one does.
+    """Tell whether an expression of words, and, or, not and parentheses holds for a text, whatever
+    the case of letters; an empty one does.
+
+    A word holds if the text contains it. Anything else than an expression is InvalidArgument.
     """
 
     def evaluate_word(match: re.Match[str]) -> str:
@@ -170,6 +172,13 @@ def _call(
 ) -> T:
     """Return the result of a call in the worker of a target, which makes its estimator: its module
     may do anything when it is imported.
+
+    Raises
+    ------
+    MissingDependency
+        If the estimator needs a library that is not installed.
+    InvalidArgument
+        If the call fails otherwise, ends its process, or takes too long.
     """
     built_in = names.is_built_in("estimators", target)
     owners = BUILT_IN if built_in else frozenset([target])
@@ -189,7 +198,11 @@ def _carry_out(
     steps: list[CheckStep],
     quick: bool,
 ) -> list[CheckRecord]:
-    """Carry out steps, and show how far they are."""
+    """Carry out steps in a worker, and show on stderr how far they are; return their records.
+
+    A step that ends the process or takes too long is a failure, and the last record: the others are
+    not run. Where the claim was refused on every problem, a failure that says so is added.
+    """
     records: list[CheckRecord] = []
     least = max(SECONDS * len(steps), 1.0)
     times = f"about {least:.0f} s, {SLOWEST} times that with a pass for every entry of theta"
@@ -211,7 +224,9 @@ def _carry_out(
 
 
 def _remember(keys: Iterable[str], records: list[CheckRecord]) -> None:
-    """Keep, under each key, what failed now, and what failed before and did not run."""
+    """Write, under each key, what failed now, and what failed before and did not run, to the user's
+    cache of check results.
+    """
     ran = {record.title for record in records}
     failed = [record.title for record in records if record.status == "failed"]
     known = check_results.failures()
@@ -225,7 +240,9 @@ def _remember(keys: Iterable[str], records: list[CheckRecord]) -> None:
 
 @functools.cache
 def _make(target: str) -> GradientEstimator:
-    """Return the estimator that a target names, in a process of limited memory."""
+    """Return the estimator that a target names, the same at each call, in this worker, whose memory
+    is limited from now on; a user's file is run.
+    """
     limit_memory()
     return names.make_estimator(target)
 
@@ -252,7 +269,9 @@ def _plan(target: str, quick: bool) -> CheckPlan:
 
 
 def _remark(estimator: GradientEstimator) -> str:
-    """Say what was not tested of an approximation that names no gradient that it tends to."""
+    """Say what was not tested of an approximation that names no gradient that it tends to; empty
+    for any other estimator.
+    """
     if getattr(estimator, "computes", "") != "approximate" or estimator.approaches:
         return ""
     return (
@@ -276,8 +295,8 @@ def print_result(
     remark: str = "",
     verbose: bool = False,
 ) -> None:
-    """Print the records of one estimator: failures and refusals first, then a line for each check,
-    the distances of an approximation, and the counts.
+    """Print the records of one estimator on stdout: failures and refusals first, then a line for
+    each check, the distances of an approximation, and the counts.
     """
     lines = [title, *_failure_lines(records, "failed", verbose)]
     if shared_options := options_of_failures(records):
@@ -299,7 +318,9 @@ def print_result(
 
 
 def _distance_lines(records: list[CheckRecord], verbose: bool) -> Iterator[str]:
-    """Yield a line on the distances from each gradient, or one on each distance."""
+    """Yield a line on the distances from each gradient at the deepest depth, with their median and
+    the largest, or with `verbose` one on each distance.
+    """
     if verbose:
         for record in records:
             for target, depth, error in record.distances:

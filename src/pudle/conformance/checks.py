@@ -46,8 +46,8 @@ class CheckFailure(Exception):
 
 
 def require(condition: object, reason: str, *numbers: float) -> None:
-    """Fail with a reason unless a condition holds; `numbers` are what was measured, if anything: a
-    number and its limit.
+    """Raise CheckFailure with a reason unless a condition holds; `numbers` are what was measured,
+    if anything: a number and its limit.
     """
     if not condition:
         raise CheckFailure(reason, Measurement(*numbers) if numbers else None)
@@ -66,7 +66,7 @@ class Subject(NamedTuple):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The estimator's fields."""
+        """The estimator's fields and their values; none if it is no dataclass."""
         dataclass = hasattr(self.estimator, "__dataclass_fields__")
         return options_of(self.estimator) if dataclass else {}
 
@@ -79,7 +79,11 @@ class Subject(NamedTuple):
         self, depths: Sequence[Any], *, sweep: bool = False, dtype: torch.dtype = torch.float64
     ) -> list[Estimate]:
         """Return the estimates at some depths, by a call for each or by a sweep, which grad mode
-        must not matter to; fail if one has not the form that it must have, or anything changes.
+        must not matter to: it is off in a sweep, else on.
+
+        The problem is made anew. CheckFailure says that an estimate has not the form that it must
+        have, or that the call changes a tensor, random states, grad mode, the default dtype or the
+        number of threads. The time that a worker's job may take begins anew with each estimate.
         """
         problem, algorithm = self.specimen.make(dtype)
         tensors = {"a weight of the user's loss": OUTSIDE}
@@ -140,8 +144,8 @@ def _watched(tensors: Mapping[str, Tensor]) -> dict[str, object]:
 
 
 def _require_form(result: object, problem: Problem) -> None:
-    """Fail unless gradient and codes are finite tensors without a graph, like theta and the codes
-    of a problem.
+    """Raise CheckFailure unless a result is an Estimate whose gradient and codes are finite tensors
+    without a graph, like theta and the codes of a problem, in memory of their own.
     """
     if not isinstance(result, Estimate):
         raise CheckFailure(f"estimate returned a {type(result).__name__}: return pudle.Estimate")
@@ -176,7 +180,11 @@ def compare(
     size: float | None = None,
     mistakes: Mistakes = (),
 ) -> Measurement:
-    """Fail unless an array is as close to an expected one as a limit says."""
+    """Return the distance of an array from an expected one with its limit; raise CheckFailure, with
+    the likely mistake, if it is above that or NaN.
+
+    The distance is relative to `size`, by default the expected norm.
+    """
     measured = Measurement(distance(array, expected, size), limit)
     # NaN must fail.
     if not measured.number <= limit:
@@ -197,8 +205,9 @@ class Check:
     concerns: Callable[[Subject], bool]
 
     def subjects(self, estimator: GradientEstimator, *, quick: bool = False) -> list[Subject]:
-        """Return the estimator on each specimen that this check has for it, or on few of these;
-        a random one takes three samples: divided by another number, an average of few shows it.
+        """Return the estimator on each specimen that this check has for it, or with `quick` on one
+        of `QUICK` of these; a random one takes three samples: divided by another number, an average
+        of few shows it.
         """
         subjects = [Subject(estimator, specimen).having(samples=3) for specimen in self.specimens]
         concerned = [subject for subject in subjects if self.concerns(subject)]
@@ -233,7 +242,9 @@ class Check:
 
 
 def _record_error(record: CheckRecord, error: BaseException, subject: Subject) -> CheckRecord:
-    """Return the record of an error that an estimator raised: a refusal, if it is one."""
+    """Return the record of an error that an estimator raised: ``refused`` for UnsupportedProblem
+    with a reason that says enough, else ``failed``, with the line of its file and what to do.
+    """
     reason = str(error)
     if not isinstance(error, UnsupportedProblem):
         says = " ".join(reason.split())[:200] or "an empty message"
@@ -254,7 +265,9 @@ def _record_error(record: CheckRecord, error: BaseException, subject: Subject) -
 
 
 def _place(error: BaseException, estimator: GradientEstimator) -> str:
-    """Return the last line that an error passed in an estimator's file."""
+    """Return the last line that an error passed in an estimator's file, as `` at FILE:LINE
+    (source)``; empty if there is none.
+    """
     try:
         file = inspect.getfile(type(estimator))
     except (OSError, TypeError):
@@ -272,7 +285,9 @@ def register(
     specimens: Iterable[Specimen],
     concerns: Callable[[Subject], bool] = lambda subject: True,
 ) -> Callable[[Measure], Measure]:
-    """Register a function ``check_<name>``, whose docstring begins with the description."""
+    """Return a decorator that adds a function ``check_<name>``, whose docstring begins with the
+    description, to `CHECKS`; the function itself stays as it is.
+    """
 
     def add(measure: Measure) -> Measure:
         name = measure.__name__.removeprefix("check_")
@@ -284,7 +299,10 @@ def register(
 
 
 def check(estimator: GradientEstimator, names: tuple[str, ...] = ()) -> list[CheckRecord]:
-    """Run all checks, or the named ones, on an estimator.
+    """Run all checks, or the named ones, on an estimator, in this process, and return the record of
+    each check on each specimen; one check also starts another process.
+
+    If the claim was refused on every problem, a failure that says so is the last record.
 
     Raises
     ------

@@ -148,7 +148,13 @@ def check_single_precision(subject: Subject) -> Measurements:
 
 
 def _exact(subject: Subject, result: Estimate, depth: int) -> Measurements:
-    """Compare a gradient with the one that is claimed, which is a single vector."""
+    """Compare a gradient with the one that is claimed, which is a single vector, and yield the
+    measurement.
+
+    Nothing is compared where that is not defined: for singular systems that the diagnostics report,
+    and for difference quotients where codes jump. Diagnostics that contradict the claim raise
+    CheckFailure.
+    """
     specimen, share, limit = subject.specimen, ROUNDED, EXACT
     truth = specimen.truth
     if subject.claim == "implicit":
@@ -199,7 +205,9 @@ def _singular(result: Estimate) -> bool:
 
 
 def nearest(estimated: Array, truth: Truth, depth: int) -> Right:
-    """Choose the gradient, of those that an implicit estimator may stand for, that is nearest."""
+    """Choose the gradient that an implicit estimator stands for: the first of those it may stand
+    for that is within the tolerance of the estimated one, or the implicit gradient at the codes.
+    """
     # That of the layer's fixed point has the layer's active set; one step of a better method may
     # lead beyond the codes, to the exact gradient.
     rights: list[Right] = [
@@ -214,8 +222,11 @@ def nearest(estimated: Array, truth: Truth, depth: int) -> Right:
 
 
 def _window_used(subject: Subject, result: Estimate, depth: int) -> int:
-    """Return the number of last layers that the claimed derivative goes through, or fail if a
-    truncated estimate does not say, or says another number than was asked for.
+    """Return the number of last layers that the claimed derivative goes through, as the diagnostics
+    say: all for ``unrolled``, none for ``direct``.
+
+    CheckFailure says that a truncated estimate does not report it, or another number than was asked
+    for, or that another claim is contradicted.
     """
     used = result.diagnostics.get("layers_differentiated")
     says = f"diagnostics report layers_differentiated={used!r} at depth {depth}"
@@ -232,7 +243,7 @@ def _window_used(subject: Subject, result: Estimate, depth: int) -> int:
 
 def size_of(gradient: Array, specimen: Specimen, depth: int, share: float = ROUNDED) -> float:
     """Return the size that errors of a gradient are relative to: its norm, or more where its parts
-    nearly cancel; a `share` of the size of the parts is the least.
+    nearly cancel; a `share` of the size of the parts is the least. It is never zero.
     """
     return max(norm(gradient), share * specimen.truth.scale(depth)) or 1.0
 
@@ -241,7 +252,9 @@ def size_of(gradient: Array, specimen: Specimen, depth: int, share: float = ROUN
 
 
 def mistakes_of(truth: Truth, depth: int, right: Right) -> Mistakes:
-    """Yield the gradients that common mistakes lead to, the cheap ones first."""
+    """Yield common mistakes and the gradients that they lead to, in place of the `right` one, the
+    cheap ones first; each is computed when it is asked for.
+    """
     n, before, expected = len(truth.codes(0)), max(depth - 1, 0), right(truth, depth)
     full, direct = truth.unrolled(depth), truth.unrolled(depth, 0)
     implicit = truth.implicit(depth).gradient
@@ -281,8 +294,11 @@ def _mistaken_codes(truth: Truth, depth: int) -> Mistakes:
 
 
 def _mistaken(truth: Truth) -> Iterator[tuple[str, Truth]]:
-    """Yield the truth in which a part of the problem or of the algorithm is forgotten:
+    """Yield by name the truth in which a part of the problem or of the algorithm is forgotten:
     everywhere, in the layers or in the loss alone, or in the derivatives alone.
+
+    Parts are the l2 penalty, the norms of atoms, and the start of the algorithm, where there are
+    any.
     """
     problem = truth.problem
     algorithm = with_values(truth.algorithm, step=truth.step)

@@ -82,6 +82,8 @@ Turn = tuple[Problem, Algorithm]
 def _turns(specimen: Specimen) -> list[Turn]:
     """Return problems and algorithms that differ in one thing each: what is kept for one must not
     serve the other.
+
+    They are made anew at each call. In a dense dictionary there are more of them.
     """
     problem, algorithm = specimen.make()
     # Algorithms that differ in their warm start alone are equal, and problems may share tensors.
@@ -98,7 +100,10 @@ def _turns(specimen: Specimen) -> list[Turn]:
 
 
 def _gradients(estimator: GradientEstimator, turns: list[Turn]) -> list[Array]:
-    """Return the gradients of one turn after the other, looked at when all are made."""
+    """Return the gradients of one turn after the other, looked at when all are made.
+
+    Estimates are then changed in place, as a caller may do.
+    """
     results = [estimator.estimate(*turn, SHALLOW[1]) for turn in turns]
     gradients = [gradient_of(result).copy() for result in results]
     for result in results:

@@ -23,7 +23,11 @@ QUOTIENT_DRAWN = 1e-3
 
 
 def explain(array: Array, expected: Array, expected_name: str, mistakes: Mistakes = ()) -> str:
-    """Say how an array differs from the expected one, which has a name."""
+    """Say how an array differs from the expected one, which has a name: by its shape, by entries
+    that are not finite, by the first mistake that explains it, or by how much it is off.
+
+    `mistakes` are tried after a wrong sign and factors of two.
+    """
     if array.shape != expected.shape:
         return f"shape {array.shape} instead of {expected.shape}, that of {expected_name}"
     if n_invalid := (~np.isfinite(array)).sum():

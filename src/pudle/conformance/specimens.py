@@ -88,7 +88,9 @@ def options_of(owner: object) -> Fields:
 
 
 def tensors_of(owner: Problem | Algorithm) -> dict[str, Tensor]:
-    """Return the tensors in the fields of a problem or an algorithm."""
+    """Return the tensors in the fields of a problem or an algorithm, and in mappings there, by
+    name.
+    """
     values = dict(vars(owner))
     for parts in vars(owner).values():
         values |= parts if isinstance(parts, dict) else {}
@@ -96,7 +98,9 @@ def tensors_of(owner: Problem | Algorithm) -> dict[str, Tensor]:
 
 
 def in_units(owner: T, ratio: float, rows: list[int] | slice = slice(None)) -> T:
-    """Return a problem, an algorithm or a rule for some of the samples, in other units."""
+    """Return a copy of a problem, an algorithm or a rule for some of the samples, by default all,
+    in other units: observations, starts, penalties and thresholds are `ratio` times as large.
+    """
     values = options_of(owner)
     for name, value in values.items():
         if name in (*getattr(owner, "per_sample", ()), "initial") and value is not None:
@@ -193,7 +197,9 @@ class Specimen:
 
 @cache
 def named(problem: str, loss: str, algorithm: str = "ista") -> Specimen:
-    """Return the specimen of a named problem, one of its losses and a named algorithm."""
+    """Return the specimen of a named problem, one of its losses and a named algorithm; the same
+    call returns the same object.
+    """
     originals = make_dataset(NAMED[problem]).problem(loss), make_algorithm(algorithm)
     depths = [*range(EVERY_DEPTH + 1), *FAR] if problem == "tiny" else Specimen.depths
     return Specimen(problem, loss, algorithm, originals, depths)
@@ -287,7 +293,10 @@ class OptionDraws:
         self.chosen: list[object] = []
 
     def pick(self, name: str, choices: Sequence[T]) -> T:
-        """Draw an option from some choices."""
+        """Draw an option from some choices, of which the one that meets most options anew is taken.
+
+        It is added to the description, and its pairs with earlier options to `met`.
+        """
 
         def pairs(place: int) -> set[object]:
             return {(earlier, name, place) for earlier in self.chosen}
@@ -329,7 +338,9 @@ CHANGES: dict[str, Callable[[Any, OptionDraws], object]] = {
 
 
 def _problem(draw: OptionDraws, dataset_name: str, seed: int) -> tuple[Problem, str]:
-    """Draw a problem of a dataset and its loss."""
+    """Draw a problem of a dataset and its loss; InvalidArgument if it is too large, or its options
+    do not go together.
+    """
     if dataset_name == OWN:
         return own_iteration(draw.random), "function"
     cls = entries("datasets")[dataset_name]
@@ -362,6 +373,9 @@ def _problem(draw: OptionDraws, dataset_name: str, seed: int) -> tuple[Problem, 
 def _algorithm(draw: OptionDraws, problem: Problem) -> Algorithm:
     """Draw an algorithm with options in proportion to a problem: its step to 1/L, its thresholds to
     the penalty.
+
+    Options that do not go together, or with the problem, raise InvalidArgument or
+    UnsupportedProblem.
     """
     warm = draw.pick("warm", (0.0, 0.0, 0.2, 2.0))
     initial = warm * torch.tensor(draw.random.standard_normal(problem.code_shape))
@@ -393,7 +407,9 @@ def _algorithm(draw: OptionDraws, problem: Problem) -> Algorithm:
 
 
 def _specimen(draw: OptionDraws, index: int, dataset: str) -> Specimen:
-    """Draw a specimen of a dataset."""
+    """Draw a specimen of a dataset: a problem, an algorithm, units, depths and the layout of
+    tensors.
+    """
     problem, loss = _problem(draw, dataset, index)
     algorithm = _algorithm(draw, problem)
     if problem.per_sample:
@@ -415,7 +431,9 @@ def _specimen(draw: OptionDraws, index: int, dataset: str) -> Specimen:
 
 
 def _drawn() -> Iterator[Specimen]:
-    """Yield specimens of all datasets."""
+    """Yield a specimen for each dataset of each round, from streams named by their numbers; a draw
+    that is refused is made again from the same stream.
+    """
     met: dict[str, set[object]] = {dataset: set() for dataset in [*DATASETS, *SMOOTH]}
     for index, dataset in enumerate(DATASETS * ROUNDS + SMOOTH):
         random, specimen = generator(index, "conformance draw"), None

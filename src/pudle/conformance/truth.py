@@ -83,7 +83,8 @@ class Truth:
     @torch.no_grad()
     def scale(self, depth: int) -> float:
         """Return the size of the parts of a gradient, which may nearly cancel: the loss at the
-        start or at a depth per size of theta, all without signs.
+        start or at a depth per size of theta, all without signs. Of a theta of zeros it is the loss
+        itself.
         """
         theta = self.problem.theta.detach()
         outer = self.problem.with_theta(theta.abs())
@@ -94,7 +95,7 @@ class Truth:
     @torch.enable_grad()
     def unrolled(self, depth: int, window: int | None = None) -> Array:
         """Return the gradient through the last `window` layers, or all; a window of 0 leaves the
-        direct part.
+        direct part. The step is held constant, and so is the state that enters the window.
         """
         layers = depth if window is None else min(window, depth)
         theta = self.problem.theta.detach().requires_grad_()
@@ -118,6 +119,10 @@ class Truth:
 
     @torch.enable_grad()
     def _implicit(self, depth: int, ahead: bool, alternating: bool) -> Implicit:
+        """Return the implicit gradient at the codes of a depth, and the condition of its systems:
+        where the problem has a penalty on the active sets of the layer `ahead`, if asked for, and
+        with I + J in place of I - J if `alternating`.
+        """
         problem, codes = self.problem, self.state(depth).codes
         theta, leaf = problem.theta.detach().requires_grad_(), codes.clone().requires_grad_()
         live, last = problem.with_theta(theta), codes
@@ -136,8 +141,9 @@ class Truth:
     def _solve(
         self, slope: Tensor, leaf: Tensor, active: Tensor, right: Tensor
     ) -> tuple[Tensor, float]:
-        """Solve the transposed systems of the derivative of `slope` in `leaf` on the active sets;
-        return the solution and the largest condition number.
+        """Solve the transposed systems of the derivative of `slope` in `leaf` on the active sets,
+        by least squares of minimum norm; return the solution, zero off them, and the largest
+        condition number.
         """
         rows = 1 if self.problem.joint else len(leaf)
         mask, rights = active.reshape(rows, -1), right.reshape(rows, -1)
@@ -159,7 +165,8 @@ class Truth:
     @cached_property
     def limit(self) -> Array:
         """The gradient at the minimizer or the fixed point: certified, or checked by central
-        differences, where there is such a reference.
+        differences, where there is such a reference, else the implicit one after `CONVERGED`
+        layers.
         """
         with suppress(UnsupportedProblem):
             reference = certified.reference(self.problem, algorithm=self.algorithm)
