@@ -39,9 +39,10 @@ class ActiveSystems(NamedTuple):
 
 
 def groups_by_size(hessian: Tensor, active: Tensor) -> Groups:
-    """Yield the groups of samples whose active sets have the same size.
+    """Yield the groups of samples whose active sets have the same size, which is not zero.
 
-    The largest sizes come first. At most `WORKSPACE` entries of matrices are yielded at once.
+    The largest sizes come first. At most `WORKSPACE` entries of matrices are yielded at once, so
+    that several groups may have the same size; samples without active entries are in none.
     """
     sizes = active.sum(1)
     different: list[int] = torch.unique(sizes).flip(0).tolist()
@@ -54,10 +55,10 @@ def groups_by_size(hessian: Tensor, active: Tensor) -> Groups:
 def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tensor) -> ActiveSystems:
     """Solve ``H_SS v_S = r_S`` for every sample by symmetric eigendecomposition.
 
-    Directions whose eigenvalue is below ``k eps`` times the largest are left out. This gives the
-    minimum-norm solution if more atoms are active than there are dimensions; a plain solve returns
-    entries of about 1e13 then. The Hessian H has the shape (p, p), the mask of the active sets S
-    and r have the shape (n, p).
+    Directions whose eigenvalue is below ``k eps`` times the largest are left out, with k the number
+    of active entries. This gives the minimum-norm solution if more atoms are active than there are
+    dimensions; a plain solve returns entries of about 1e13 then. The Hessian H has the shape (p,
+    p), the mask of the active sets S and r have the shape (n, p).
     """
     solution = torch.zeros_like(right_hand_side)
     smallest, condition = hessian.new_full((len(active),), torch.inf), hessian.new_ones(len(active))
@@ -84,9 +85,10 @@ def solve_by_cholesky(
     and those that may be singular as it does.
 
     Return the solution, the largest condition number, and the number of singular systems, all as
-    there. The traces and Frobenius norms of H_SS and of its inverse bound each condition number;
-    eigenvalues are computed only where the bound exceeds the largest condition number known so far.
-    That is a few systems in a hundred where few atoms are active.
+    there. Compiled code is used on the CPU unless PUDLE_KERNELS says ``torch``. The traces and
+    Frobenius norms of H_SS and of its inverse bound each condition number; eigenvalues are computed
+    only where the bound exceeds the largest condition number known so far. That is a few systems in
+    a hundred where few atoms are active.
 
     References
     ----------

@@ -8,16 +8,19 @@ from ..kernel_choice import Matrix, Vector, compiled, compiled_part, inlined_par
 
 @compiled_part
 def zero() -> int:
-    """Return zero. For the constant itself, as for any other number, numba would compile once more
-    what it is given to.
+    """Return zero, as a number of which compiled code does not know that it is constant.
+
+    For the constant itself, as for any other number, numba would compile once more what it is given
+    to.
     """
     return abs(0)
 
 
 @inlined_part
 def _largest_eigenvalue_bound(matrix: Matrix, k: int) -> float:
-    """Return an upper bound on the largest eigenvalue of a symmetric matrix, of which the upper
-    half is given.
+    """Return an upper bound on the largest eigenvalue of a symmetric matrix, the leading k x k part
+    of `matrix`, of which the upper half is given: ``t/k + sqrt((s - t^2/k)(k - 1)/k)``, with trace
+    t and squared Frobenius norm s.
     """
     trace, squares = 0.0, 0.0
     for a in range(k):
@@ -31,8 +34,10 @@ def _largest_eigenvalue_bound(matrix: Matrix, k: int) -> float:
 
 @inlined_part
 def _factorize(matrix: Matrix, k: int, smallest: float) -> bool:
-    """Replace the upper half of a matrix by its Cholesky factor U, with ``U^T U`` the matrix;
-    return whether all pivots are above `smallest`.
+    """Replace the upper half of the leading k x k part of a matrix, in place, by its Cholesky
+    factor U, with ``U^T U`` the matrix; return whether all pivots are above `smallest`.
+
+    Where one is not, the matrix is left half changed.
     """
     for a in range(k):
         if not matrix[a, a] > smallest:
@@ -49,7 +54,9 @@ def _factorize(matrix: Matrix, k: int, smallest: float) -> bool:
 
 @inlined_part
 def _substitute(factor: Matrix, k: int, v: Vector) -> None:
-    """Solve ``U^T U v = r`` in place of r."""
+    """Solve ``U^T U v = r`` in place of r, the first k entries of `v`, with the Cholesky factor
+    U.
+    """
     for a in range(k):
         v[a] /= factor[a, a]
         for b in range(a + 1, k):
@@ -63,7 +70,9 @@ def _substitute(factor: Matrix, k: int, v: Vector) -> None:
 
 @inlined_part
 def _invert(factor: Matrix, k: int, inverse: Matrix) -> None:
-    """Write the inverse of ``U^T``."""
+    """Write the inverse of ``U^T``, a lower triangle, into the leading k x k part of `inverse`,
+    from the Cholesky factor U.
+    """
     for a in range(k):
         for b in range(k):
             inverse[a, b] = 0
@@ -80,7 +89,9 @@ def _invert(factor: Matrix, k: int, inverse: Matrix) -> None:
 
 @inlined_part
 def _square(inverse: Matrix, k: int, product: Matrix) -> None:
-    """Write the upper half of the inverse of ``U^T U``: sum w^T w over the rows w of U^{-T}."""
+    """Write the upper half of the inverse of ``U^T U`` into `product`: sum w^T w over the rows w of
+    U^{-T}, which `inverse` holds.
+    """
     for a in range(k):
         for b in range(a, k):
             product[a, b] = 0

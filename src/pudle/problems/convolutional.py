@@ -45,6 +45,9 @@ class Geometry(NamedTuple):
 def synthesize(geometry: Geometry, codes: Tensor, filters: Tensor) -> Tensor:
     """Return ``D * z`` per sample: codes (n, p, h, w) and filters (p, c, k, k) to images (n, c, H,
     W).
+
+    Differentiable. In float32 on a CPU it goes by a product of matrices and a fold, because torch's
+    own transposed convolution is slow there.
     """
     stride, image, kernel, _, padding, extra = geometry
     if _is_slow(codes):
@@ -54,8 +57,8 @@ def synthesize(geometry: Geometry, codes: Tensor, filters: Tensor) -> Tensor:
 
 
 def correlate(geometry: Geometry, images: Tensor, filters: Tensor) -> Tensor:
-    """Return the correlation of images (n, c, H, W) with filters (p, c, k, k), the adjoint of
-    `synthesize` in the codes.
+    """Return the correlation of images (n, c, H, W) with filters (p, c, k, k), shape (n, p, h, w):
+    the adjoint of `synthesize` in the codes. Differentiable.
     """
     stride, _, kernel, codes, padding, _ = geometry
     if _is_slow(images) and torch.is_grad_enabled():
@@ -66,8 +69,8 @@ def correlate(geometry: Geometry, images: Tensor, filters: Tensor) -> Tensor:
 
 
 def _is_slow(tensor: Tensor) -> bool:
-    """Tell whether torch's own transposed convolution to few channels is slow for this tensor:
-    six times slower than a product of matrices.
+    """Tell whether torch's own transposed convolution to few channels is slow for this tensor, six
+    times slower than a product of matrices: in float32 on a CPU.
     """
     return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
 
@@ -135,6 +138,9 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     }
 
     def _check_sizes(self) -> None:
+        """Refuse, by InvalidArgument, images smaller than the filters, a stride larger than these,
+        and generating codes of a wrong shape.
+        """
         image, kernel = self.observations.shape[2:], self.dictionary.shape[2:]
         if image[0] < kernel[0] or image[1] < kernel[1]:
             raise InvalidArgument(
@@ -169,7 +175,8 @@ class ConvolutionalSparseCoding(DictionaryProblem):
 
     @functools.cached_property
     def lipschitz_constant(self) -> float:
-        """Largest eigenvalue of the smooth part's Hessian, by Lanczos iteration from a fixed start.
+        """Largest eigenvalue of the smooth part's Hessian, by Lanczos iteration from a fixed start,
+        or by a dense matrix where it is small; computed once, in float64 on the CPU.
 
         The relative accuracy is about 1e-6. The estimate is a Ritz value, which never exceeds the
         true L.
@@ -184,6 +191,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         size = math.prod(shape)
 
         def square(vectors: Tensor) -> Tensor:
+            """Return ``D^T D v``, or ``D D^T v`` of images, for flat vectors, one in each row."""
             values = vectors.reshape(-1, *shape)
             for apply in maps:
                 values = apply(self.geometry, values, filters)

@@ -79,7 +79,11 @@ class FixedPoint(StateProblem):
     functions = ("step", "loss", "solution")
 
     def advance(self, codes: Tensor) -> Tensor:
-        """Return the codes after one step."""
+        """Return the codes after one step of the user's function, through which gradients flow.
+
+        InvalidArgument refuses a step that changes its state in place, or returns a state of other
+        names, shapes or dtype.
+        """
         version = codes._version
         after = self.pack(self._call("step", self.step, codes))
         if codes._version != version:
@@ -95,7 +99,7 @@ class FixedPoint(StateProblem):
 
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         """Solve the adjoint system ``(I - J^T) v = r`` with J the Jacobian of the step, all samples
-        in one system.
+        in one system; return the solution and the diagnostics of `Linearized.solve`.
 
         Where fixed points are not isolated, such as potentials that a constant may be added to, the
         system is singular. It has solutions if the loss does not change along them, and all give
@@ -104,7 +108,9 @@ class FixedPoint(StateProblem):
         Raises
         ------
         UnsupportedProblem
-            If the system is singular without a solution, or too ill-conditioned.
+            If the system is singular without a solution, or too ill-conditioned: the residual that
+            is left, relative to the right-hand side or to the size of the loss, exceeds the square
+            root of the rounding unit.
         """
         solution, diagnostics = self.linearized(codes).solve(right_hand_side)
         # The derivative of a loss that is stationary there is rounding, which has no solution.
@@ -127,6 +133,9 @@ class FixedPoint(StateProblem):
         return self.linearized(codes).solve(right_hand_side, transposed=False, negligible=rounding)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse, by UnsupportedProblem, what only a problem with an inner objective has: its
+        gradient, proximal map and Lipschitz constant.
+        """
         raise UnsupportedProblem.lacking(
             "a proximal gradient layer",
             "an inner objective, its Lipschitz constant and its proximal map",

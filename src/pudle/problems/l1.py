@@ -109,6 +109,11 @@ class DenseL1Problem(L1Problem):
 
     @single_thread()
     def is_lipschitz(self, constant: float) -> bool:
+        """Tell whether `constant` is at least L: by L where it was computed, else by a Cholesky
+        factorization, whose positive answer is kept in the problem.
+
+        False may mean that rounding leaves it open. See `Problem.is_lipschitz`.
+        """
         computed: dict[str, object] = vars(self)
         if "lipschitz_constant" in computed:
             return self.lipschitz_constant <= constant
@@ -124,8 +129,8 @@ class DenseL1Problem(L1Problem):
         return certified
 
     def _smaller_gram(self) -> Tensor:
-        """Return ``A A^T`` or ``A^T A``, whichever is smaller: their largest eigenvalues are the
-        same.
+        """Return ``A A^T`` or ``A^T A``, whichever is smaller, as a new tensor: their largest
+        eigenvalues are the same.
         """
         matrix = self.matrix.detach()
         rows, columns = matrix.shape
@@ -140,6 +145,9 @@ class DenseL1Problem(L1Problem):
         return residual @ self.matrix
 
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
+        """Solve the active systems by Cholesky factors or, where these may be singular, by
+        eigendecomposition; see `Problem.solve_active`. Nothing is refused.
+        """
         solution, condition, singular = solve_by_cholesky(
             self.hessian, self.active(codes), right_hand_side
         )
@@ -147,8 +155,8 @@ class DenseL1Problem(L1Problem):
 
 
 def gram(matrix: Tensor) -> Tensor:
-    """Return ``A^T A`` of a detached matrix; on a CPU by numpy, which knows that it is symmetric
-    and halves the work.
+    """Return ``A^T A`` of a detached matrix as a new tensor; on a CPU by numpy, which knows that it
+    is symmetric and halves the work, in blocks of columns that may run in several threads.
     """
     if matrix.device.type != "cpu" or torch._C._functorch.is_functorch_wrapped_tensor(matrix):
         return matrix.T @ matrix
@@ -156,6 +164,9 @@ def gram(matrix: Tensor) -> Tensor:
     result = np.empty((array.shape[1], array.shape[1]), array.dtype)
 
     def compute(panel: slice) -> None:
+        """Write the product for a panel of columns with itself and with all earlier ones into the
+        result, both halves.
+        """
         columns = array[:, panel]
         earlier, diagonal_block = slice(0, panel.start), (panel, panel)
         result[diagonal_block] = columns.T @ columns
@@ -167,8 +178,8 @@ def gram(matrix: Tensor) -> Tensor:
 
 
 def product(left: Array, right: Array) -> Array:
-    """Return the product of a matrix with others, shape (..., k, p), one panel of their columns
-    after another.
+    """Return the product of a matrix with others, shape (..., k, p), in blocks of `PANEL` columns
+    that may run in several threads.
     """
     columns = right.shape[-1]
     result = np.empty((*right.shape[:-2], len(left), columns), right.dtype)
@@ -227,8 +238,10 @@ class DictionaryProblem(L1Problem):
         return check_positive("penalty", self.penalty)
 
     def _penalty_of_each(self, part: str, count: int) -> Tensor:
-        """Return one penalty for each part of the dictionary, shape (count,), from one number or
-        from a tensor.
+        """Return one penalty for each part of the dictionary, such as an ``atom``, shape (count,),
+        from one number or from a tensor of one or `count` entries.
+
+        InvalidArgument refuses other sizes, and entries that are not positive.
         """
         penalties: object = self.penalty
         if isinstance(penalties, Real):
@@ -402,6 +415,9 @@ def _reconstruction(problem: DictionaryProblem, codes: Tensor) -> Tensor:
 
 
 def _lasso(problem: DictionaryProblem, codes: Tensor) -> Tensor:
+    """Return the mean over samples of the inner objective at the codes, with the targets, if there
+    are some, in place of the observations.
+    """
     sizes, weights = codes.abs(), problem.penalty
     # Multiplying the sum by a single penalty takes one product instead of one per code entry.
     several = isinstance(weights, Tensor)

@@ -68,17 +68,19 @@ class Linearized:
             return leaf, self._function(leaf)
 
     def transposed(self, vectors: Tensor) -> Tensor:
-        """Return ``A^T v``; shape of the codes."""
+        """Return ``A^T v``; shape of the codes, without graph. The first call runs the map, which
+        is kept.
+        """
         leaf, image = self._graph
         return gradients(image, (leaf,), vectors, keep_graph=True)[0]
 
     def product(self, vectors: Tensor) -> Tensor:
-        """Return ``A v``; shape of the codes.
+        """Return ``A v``; shape of the codes, without graph.
 
         Raises
         ------
         UnsupportedProblem
-            If torch cannot differentiate the map twice.
+            If torch cannot differentiate the map twice, which is tested once at random vectors.
         """
         if not self._twice_differentiable:
             raise UnsupportedProblem.lacking(
@@ -90,6 +92,9 @@ class Linearized:
         return self._product(vectors)
 
     def _product(self, vectors: Tensor) -> Tensor:
+        """Return ``A v`` as torch computes it, whether or not it is right; RuntimeError says that
+        torch cannot.
+        """
         leaf, image = self._graph
         with torch.enable_grad():
             weights = torch.zeros_like(image, requires_grad=True)
@@ -115,7 +120,9 @@ class Linearized:
         return self._known_symmetric or self._is_transpose(self.transposed, purpose)
 
     def _is_transpose(self, product: Product, purpose: str) -> bool:
-        """Tell whether ``u^T product(w) = (A^T u)^T w`` for random u and w, up to rounding."""
+        """Tell whether ``u^T product(w) = (A^T u)^T w`` up to rounding, for the random u and w of a
+        purpose, the same in every run.
+        """
         u, w = self.random(purpose)
         image_w, image_u = product(w), self.transposed(u)
         size = norm(u) * norm(image_w) + norm(w) * norm(image_u)
@@ -123,7 +130,9 @@ class Linearized:
         return bool(((u * image_w).sum() - (w * image_u).sum()).abs() <= rounding * size)
 
     def random(self, purpose: str) -> tuple[Tensor, Tensor]:
-        """Return two random vectors, the same for a purpose."""
+        """Return two random vectors in the codes' shape, from a stream that the purpose names: the
+        same in every run.
+        """
         drawn: Array = streams.generator(0, purpose).standard_normal((2, *self.shape))
         vectors = torch.as_tensor(drawn).to(self.like)
         return vectors[0], vectors[1]
@@ -131,20 +140,25 @@ class Linearized:
     def solve(
         self, right_hand_side: Tensor, *, transposed: bool = True, negligible: float = 0.0
     ) -> Solution:
-        """Solve ``A^T v = r``, or ``A v = r``, as one system: by the dense matrix if it is small,
-        else by conjugate gradients where A is known to be symmetric, and then definite, or by
-        GMRES, until the residual is `negligible`.
+        """Solve ``A^T v = r`` or, unless `transposed`, ``A v = r``, as one system: by the dense
+        matrix if it is small, else by conjugate gradients where A is known to be symmetric, and
+        then definite, or by GMRES, until the residual is `negligible`, an absolute size, or is
+        rounding.
 
         Returns
         -------
         solution : Tensor
             Shape of the codes. For a singular small system that of least squares and minimum norm.
         diagnostics : dict
-            ``solves`` (one), ``singular`` (0 or 1), ``largest_relative_residual``, evaluated at the
-            solution, and ``condition_number``, of a singular matrix that on its range, for GMRES
-            the lower estimate ``|A^T| |v| / |r|``.
+            ``solves`` (one), ``singular`` (0 or 1; 0 where no matrix is formed),
+            ``largest_relative_residual``, evaluated at the solution, and ``condition_number``, of a
+            singular matrix that on its range, for GMRES the lower estimate ``|A^T| |v| / |r|``.
 
-        A system that is not finite, as at a state that diverged, has a solution that is NaN.
+        Notes
+        -----
+        A residual that stays large is returned, not refused. A right-hand side of zero has the
+        solution zero. A system that is not finite, as at a state that diverged, has a solution that
+        is NaN.
         """
         size = norm(right_hand_side)
         if size and not self._is_finite(size):
@@ -192,7 +206,9 @@ class Linearized:
         }
 
     def _is_finite(self, size: float) -> bool:
-        """Tell whether the state, a right-hand side of this size and a small matrix are finite."""
+        """Tell whether the state, a right-hand side of this norm and, of at most `MAX_DENSE`
+        unknowns, the matrix are finite.
+        """
         if not (math.isfinite(size) and self.like.isfinite().all()):
             return False
         return self.like.numel() > MAX_DENSE or bool(self.matrix.isfinite().all())
@@ -205,7 +221,9 @@ class Linearized:
 
     @functools.cached_property
     def matrix(self) -> Tensor:
-        """A as a matrix, shape (N, N)."""
+        """A as a matrix, shape (N, N), for all samples in one; formed once, whatever its size, by N
+        vector-Jacobian products.
+        """
         units = torch.eye(self.like.numel()).to(self.like).reshape(-1, *self.shape)
         if len(units) > MAX_DENSE:
             # Many products at once take half of the time, where torch can do that.
@@ -217,6 +235,9 @@ class Linearized:
         return torch.stack([self.transposed(unit).ravel() for unit in units])
 
     def _transposed_many(self, vectors: Tensor) -> Tensor:
+        """Return ``A^T v``, as a row, for each of some vectors at once; RuntimeError says that
+        torch cannot.
+        """
         leaf, image = self._graph
         (rows,) = torch.autograd.grad(
             image,
@@ -230,13 +251,15 @@ class Linearized:
 
     @functools.cached_property
     def norm_estimate(self) -> float:
-        """``|A^T w| / |w|`` for a random w: the size of A, never above its norm."""
+        """``|A^T w| / |w|`` for a random w, the same in every run: the size of A, never above its
+        norm.
+        """
         random, _ = self.random("norm of a Jacobian")
         return norm(self.transposed(random)) / norm(random)
 
     def spectral_radius(self) -> float | None:
-        """Return the largest modulus of the eigenvalues of ``I - A`` other than one; None where no
-        matrix is formed.
+        """Return the largest modulus of the eigenvalues of ``I - A``, those aside that are one up
+        to rounding; None for more than `MAX_DENSE` unknowns, where no matrix is formed.
         """
         if self.like.numel() > MAX_DENSE:
             return None
@@ -245,7 +268,9 @@ class Linearized:
         return float(torch.where(zero, 0, 1 - values).abs().max())
 
     def operator(self, apply: Product) -> Any:
-        """Return a product with vectors as SciPy's operator."""
+        """Return a product with vectors, `transposed` or `product`, as SciPy's linear operator on
+        flat vectors in double precision.
+        """
         from scipy.sparse.linalg import LinearOperator  # slow to import
 
         size = self.like.numel()
@@ -258,7 +283,11 @@ class Linearized:
         return torch.as_tensor(vector.reshape(self.shape)).to(self.like)
 
     def _gmres(self, apply: Product, right_hand_side: Tensor, negligible: float) -> Tensor:
-        """Return the solution by restarted GMRES, which goes on while a restart helps."""
+        """Return the solution by restarted GMRES from zero, which goes on while a restart lowers
+        the residual by a tenth, 20 times at most.
+
+        It stops early where the residual is `negligible`. What is left is not checked here.
+        """
         from scipy.sparse.linalg import gmres  # slow to import
 
         operator = self.operator(apply)
@@ -306,8 +335,10 @@ def gradients(
     *,
     keep_graph: bool = False,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of `output` (contracted with `weights`) in `inputs`; zeros where there
-    is no dependence.
+    """Return the gradients of `output` (contracted with `weights`, which a scalar needs none of) in
+    `inputs`, without graph; zeros where there is no dependence.
+
+    The graph of `output` is freed unless `keep_graph`. InvalidArgument refuses inference mode.
     """
     check_recording()
     if not output.requires_grad:
@@ -336,7 +367,7 @@ class KrylovSolution(NamedTuple):
 
     @property
     def condition_numbers(self) -> Tensor:
-        """Ratio of the extreme Ritz values; one if the right-hand side is zero.
+        """Ratio of the extreme Ritz values, per sample; one if the right-hand side is zero.
 
         Ritz values are the eigenvalues of the tridiagonal matrices that conjugate gradients build
         (Lanczos). They lie inside the spectrum of H on the space that the right-hand side reaches:
@@ -377,7 +408,8 @@ def conjugate_gradients(
     `product` multiplies each sample by its symmetric positive semi-definite H; all samples are one
     if `joint`. All tensors have the codes' shape. A sample begins at `start`, or zero, and stops
     when its residual is at most `tolerance` times r, at a direction in which the curvature of H is
-    at most `flat`, where H is singular, or after `iterations`.
+    at most `flat`, where H is singular, or after `iterations`. The iterate of smallest residual is
+    returned with that residual, which may be large: nothing is refused here.
     """
     rows = 1 if joint else len(active)
 

@@ -71,7 +71,8 @@ class Problem(ABC):
     theta: Tensor = _FieldNamedByParameter()  # type: ignore[assignment]  # a descriptor
 
     def with_theta(self, theta: Tensor) -> Self:
-        """Return a copy at another value of the parameter.
+        """Return a copy at another value of the parameter, through which gradients flow; nothing is
+        computed.
 
         The copy keeps a `lipschitz_constant` that was already computed, because the step of an
         unrolled program is a constant of that program. To make a new problem at a new parameter,
@@ -91,13 +92,13 @@ class Problem(ABC):
         return self._copy(self.fields_at(theta))
 
     def sample_fields(self) -> dict[str, Tensor]:
-        """Return the values of the fields in `per_sample` that are there, by name."""
+        """Return the values of the fields in `per_sample` that are not None, by name."""
         values = {name: getattr(self, name) for name in self.per_sample}
         return {name: value for name, value in values.items() if value is not None}
 
     def with_samples(self, **fields: Tensor) -> Self:
         """Return a copy with other samples: values of the fields in `per_sample`, of which those
-        not given become None.
+        not given become None. Values are not checked.
 
         What was computed of the problem stays, such as its `lipschitz_constant`, because it does
         not depend on the samples.
@@ -105,6 +106,9 @@ class Problem(ABC):
         return self._copy({name: fields.get(name) for name in self.per_sample})
 
     def _copy(self, fields: dict[str, Any]) -> Self:
+        """Return a shallow copy with other values of some fields, which are not checked, and with
+        all that was computed of the problem.
+        """
         copied = copy.copy(self)
         vars(copied).update(fields)
         return copied
@@ -151,8 +155,8 @@ class Problem(ABC):
     def prox(
         self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
     ) -> Tensor:
-        """Apply the proximal map of ``step * h``, carried out by the algorithm's thresholding rule
-        at this iteration.
+        """Return the proximal map of ``step * h`` at some values, in the codes' shape, carried out
+        by the algorithm's thresholding rule at this iteration.
         """
 
     @abstractmethod
@@ -177,7 +181,7 @@ class Problem(ABC):
         zero outside S.
 
         A problem that is no minimization solves the adjoint system, with the transposed Jacobian of
-        `stationarity` for H.
+        `stationarity` for H. The problem and its arguments stay as they are.
 
         Returns
         -------
@@ -189,20 +193,25 @@ class Problem(ABC):
         """
 
     def solve_tangent(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
-        """Solve the system of `solve_active` with the Jacobian that is not transposed; the same
-        where it is symmetric.
+        """Solve the system of `solve_active` with the Jacobian that is not transposed, and return
+        solution and diagnostics as it does.
+
+        By default it is `solve_active` itself, which is right where the Jacobian is symmetric;
+        others override it.
         """
         return self.solve_active(codes, right_hand_side)
 
     def linearized(self, codes: Tensor) -> Linearized:
-        """Return the derivative of `stationarity` in the codes, by products with vectors."""
+        """Return the derivative of `stationarity` in the codes, by products with vectors; nothing
+        is computed yet.
+        """
         return Linearized(
             self.stationarity, codes, joint=self.joint, known_symmetric=self.symmetric
         )
 
     def piece(self, codes: Tensor) -> Tensor:
-        """Return the active set, for the l1 norm with its signs: it is constant where the penalty
-        is smooth.
+        """Return the active set as a mask, or for the l1 norm the signs of the codes: what is
+        constant where the penalty is smooth.
         """
         return self.active(codes)
 
@@ -211,8 +220,8 @@ class Problem(ABC):
         return self.theta.new_zeros(self.code_shape)
 
     def check_codes(self, name: str, codes: Tensor) -> None:
-        """Refuse codes, which `name` names, of another shape, dtype or device than the problem's
-        own.
+        """Refuse, by InvalidArgument, codes, which `name` names, of another shape, dtype or device
+        than the problem's own.
         """
         if codes.shape != self.code_shape:
             raise InvalidArgument(
@@ -221,11 +230,11 @@ class Problem(ABC):
         check_alike(name, codes, self.parameter, self.theta)
 
     def _convert(self, **axes: str) -> None:
-        """Store the fields named as tensors with the dtype and device of the observations, and
-        refuse those that do not fit each other; a field that is None stays so.
+        """Convert the fields named, in place, to tensors, and refuse, by InvalidArgument, those
+        that are not finite or do not fit each other; a field that is None stays so.
 
-        The axes of each, such as ``dictionary="(m, p)"``, have the same size where they have the
-        same letter.
+        All must have the dtype and the device of the observations. The axes of each, such as
+        ``dictionary="(m, p)"``, have the same size where they have the same letter.
         """
         sizes: dict[str, tuple[int, str]] = {}
         for name, shape in axes.items():

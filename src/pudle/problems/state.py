@@ -69,8 +69,10 @@ class StateProblem(SmoothProblem):
         return self.pack(self.initial).detach()
 
     def pack(self, state: UserState) -> Tensor:
-        """Return a state as codes; refuse one that differs from the initial state in names, shapes
-        or dtype.
+        """Return a state as codes; gradients flow through it.
+
+        InvalidArgument refuses a state that differs from the initial one in names or their order,
+        shapes or dtype.
         """
         parts, initial, tensors = _parts(state), self._initial, []
         if list(parts) != list(initial):
@@ -92,7 +94,9 @@ class StateProblem(SmoothProblem):
         return torch.cat(tensors, 1)
 
     def unpack(self, codes: Tensor) -> UserState:
-        """Return codes as a state: a tensor, or a mapping from names to tensors."""
+        """Return codes as a state: a tensor, or a mapping from names to tensors, as `initial` is;
+        gradients flow through it.
+        """
         if isinstance(self.initial, Tensor):
             return codes.reshape(self.initial.shape)
         parts = self.initial.items()
@@ -108,8 +112,11 @@ class StateProblem(SmoothProblem):
     def _call(
         self, name: str, function: Callable[[UserState, Tensor], UserState], codes: Tensor
     ) -> UserState:
-        """Call a user's function; a clash of dtypes, which references in float64 run into first, is
-        refused with the remedy.
+        """Call a user's function of the state and theta, and return what it returns, unchecked.
+
+        A clash of dtypes, which references in float64 run into first, is refused (InvalidArgument)
+        with the remedy; `name` is the function's name there. Other errors of the function are
+        raised as they are.
         """
         try:
             return function(self.unpack(codes), self.theta)
@@ -128,6 +135,9 @@ def _parts(state: UserState) -> dict[str, object]:
 
 
 def _kind(value: object) -> str:
+    """Return the words for a value in an error: of a tensor its shape and dtype, of a mapping its
+    names, else its type.
+    """
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
     if isinstance(value, Mapping):

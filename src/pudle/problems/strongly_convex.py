@@ -167,7 +167,9 @@ class StronglyConvex(StateProblem):
 
     @functools.cached_property
     def curvature(self) -> float:
-        """The modulus mu at theta: a lower bound of the curvature, as it is claimed."""
+        """The modulus mu at theta: a lower bound of the curvature, as the user's function claims
+        it, which is called once. InvalidArgument refuses one that is not positive.
+        """
         value = self.modulus(self.theta.detach())
         number = float(check_scalar("modulus", value)) if isinstance(value, Tensor) else value
         return check_positive("modulus(theta)", number)
@@ -175,7 +177,10 @@ class StronglyConvex(StateProblem):
     @functools.cached_property
     def lipschitz_constant(self) -> float:
         """The largest curvature: by the constants, or else that at the initial state, by Lanczos's
-        method.
+        method and a thousandth more; at least the modulus.
+
+        Computed once. UnsupportedProblem says that the method does not converge for so many
+        unknowns.
         """
         codes = self.initial_codes()
         if self.constants:
@@ -191,7 +196,11 @@ class StronglyConvex(StateProblem):
     def constants_at(
         self, codes: Tensor, adjoint: Tensor | None = None, radius: float = math.inf
     ) -> Constants:
-        """Return the constants for some codes, an adjoint (by default zero) and a radius."""
+        """Return the constants that the user's function gives for some codes, an adjoint (by
+        default zero) and a radius; InvalidArgument refuses anything but `Constants`.
+
+        The problem must have the field `constants`.
+        """
         assert self.constants is not None  # asked by who has looked
         adjoint = torch.zeros_like(codes) if adjoint is None else adjoint
         theta = self.theta.detach()
@@ -204,7 +213,9 @@ class StronglyConvex(StateProblem):
 
     @property
     def lacks_for_certificate(self) -> str:
-        """The name of what is missing for a certificate, empty where nothing is."""
+        """The name of what is missing for a certificate, empty where nothing is: ``constants=``, or
+        their ``direct_terms=`` where the loss depends on theta beside the state.
+        """
         if self.constants is None:
             return "constants="
         sized = self.constants_at(self.initial_codes()).direct_terms is not None
@@ -212,18 +223,22 @@ class StronglyConvex(StateProblem):
 
     @torch.enable_grad()
     def has_direct_part(self) -> bool:
-        """Tell whether theta acts on the loss beside the state."""
+        """Tell whether theta acts on the loss beside the state; asked of the user's loss at the
+        initial state.
+        """
         check_recording()
         theta = self.theta.detach().requires_grad_()
         return self.with_theta(theta).outer_loss(self.initial_codes()).requires_grad
 
     def extreme_curvature(self, codes: Tensor, *, largest: bool) -> float | None:
-        """Return an extreme eigenvalue of the Hessian of g at some codes, or None where it is too
-        large for its matrix and Lanczos's method does not converge.
+        """Return an extreme eigenvalue of the Hessian of g at some codes, the smallest unless
+        `largest`, or None where it is too large for its matrix and Lanczos's method does not
+        converge.
 
         A small matrix is always formed, and for the smallest eigenvalue a larger one as well; a
         large one where Lanczos's method has failed. For the smallest eigenvalue that method gets as
-        many products as the matrix has columns.
+        many products as the matrix has columns. InvalidArgument refuses codes at which the
+        derivative is not finite.
         """
         system = self.linearized(codes)
         if not self.smooth_gradient(codes).isfinite().all():
@@ -245,6 +260,11 @@ class StronglyConvex(StateProblem):
         return check_scalar("objective", value, self.theta)
 
     def smooth_gradient(self, codes: Tensor) -> Tensor:
+        """Return the gradient of g in the codes; it can be differentiated again where gradients are
+        recorded and the codes or theta require them.
+
+        InvalidArgument refuses an objective without a derivative, and inference mode.
+        """
         if torch._C._functorch.peek_interpreter_stack() is not None:
             # A transformation such as forward mode is at work, which follows this one alone.
             transformed: Tensor = torch.func.grad(self.objective_at)(codes)
@@ -271,8 +291,11 @@ class StronglyConvex(StateProblem):
 
 
 def _lanczos(system: Linearized, *, largest: bool) -> float | None:
-    """Return an extreme eigenvalue of a large symmetric matrix, or None where Lanczos's method does
-    not converge: what it has then is a Rayleigh quotient that says nothing of the extreme ones.
+    """Return an extreme eigenvalue of a large symmetric matrix, the largest to a thousandth and the
+    smallest to a millionth, or None where Lanczos's method does not converge: what it has then is a
+    Rayleigh quotient that says nothing of the extreme ones.
+
+    It starts at a random vector that is the same in every run.
     """
     from scipy.sparse.linalg import ArpackNoConvergence, eigsh  # slow to import
 

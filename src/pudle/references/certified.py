@@ -70,6 +70,9 @@ def reference(
     """Compute the exact gradient of a problem, certified, or the limit of an algorithm, which is
     not certified.
 
+    The problem is not changed, and nothing is stored. Evidence that does not suffice is no error:
+    the reference then has the status ``uncertified`` or ``degenerate``, and the reason.
+
     Parameters
     ----------
     problem : Problem
@@ -107,6 +110,10 @@ def reference(
 def default_target(problem: Problem, algorithm: Algorithm | None = None) -> str:
     """Return ``exact`` where an exact solution is known and the algorithm leads there, else
     ``limit``.
+
+    None is known of a `FixedPoint` without `solution`, of a `StronglyConvex` without all constants,
+    of a loss that is a function, and of a kind of problem without a registered solver. Without an
+    algorithm only the problem counts.
     """
     if isinstance(problem, FixedPoint):
         solved = problem.solution is not None
@@ -120,8 +127,11 @@ def default_target(problem: Problem, algorithm: Algorithm | None = None) -> str:
 
 
 def _solver(problem: Problem) -> Callable[..., Reference]:
-    """Return the solver of a kind of problem; one that is derived may have another loss, so that
-    it needs its own.
+    """Return the registered solver of a kind of problem, `solve` itself, which refuses, where there
+    is none.
+
+    A class that is derived may have another loss, so that it needs its own; only those of
+    `FixedPoint` share one.
     """
     kind = FixedPoint if isinstance(problem, FixedPoint) else type(problem)
     return solve.registry.get(kind, solve.dispatch(object))
@@ -150,11 +160,14 @@ def solve(problem: Problem, target: str) -> Reference:
 
 @solve.register
 def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
-    """Return the gradient of ``theta -> loss(solution(theta), theta)``.
+    """Return the gradient of ``theta -> loss(solution(theta), theta)``, for the target ``exact``
+    alone.
 
-    The codes must be a fixed point to rounding. The gradient by automatic differentiation of the
-    solver and that by the implicit function theorem share nothing but the loss; the error is their
-    distance, and what the solve may have lost.
+    The codes must be a fixed point to rounding, stable, and step and loss must agree with their
+    differences; otherwise the reference is uncertified. The gradient by automatic differentiation
+    of the solver and that by the implicit function theorem share nothing but the loss; the error is
+    their distance, and what the solve may have lost. UnsupportedProblem says that there is no
+    `solution`.
     """
     problem = _exactly(problem, target)
     if problem.solution is None:
@@ -197,8 +210,8 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
 
 
 def _fault_at_solution(problem: FixedPoint, codes: Tensor, adjoint: Tensor) -> str:
-    """Name the one of loss and step that differs from its derivative, in random directions or where
-    the solution goes when theta moves.
+    """Return why the loss or the step differs from its derivative, in random directions or where
+    the solution goes when theta moves; an empty text if both agree.
     """
     if reason := fault_of_user_functions(problem, codes):
         return reason
@@ -224,6 +237,9 @@ def _fault_at_solution(problem: FixedPoint, codes: Tensor, adjoint: Tensor) -> s
 
 @solve.register
 def _solve_strongly_convex(problem: StronglyConvex, target: str) -> Reference:
+    """Return the gradient at the minimizer, for the target ``exact`` alone; UnsupportedProblem says
+    which constants a certificate lacks.
+    """
     problem = _exactly(problem, target)
     if lacking := problem.lacks_for_certificate:
         raise UnsupportedProblem(
@@ -235,6 +251,13 @@ def _solve_strongly_convex(problem: StronglyConvex, target: str) -> Reference:
 
 @solve.register
 def _solve_dictionary(problem: SparseCoding | ConvolutionalSparseCoding, target: str) -> Reference:
+    """Return the gradient of a target in the dictionary, from lasso codes solved to rounding error.
+
+    At constant codes, ``gstar`` has those under the generating dictionary, ``gtilde`` the
+    generating ones, and ``ghat``, as ``exact`` of the lasso loss without targets, the lasso codes;
+    any other is by implicit differentiation. A loss that is a function has no exact gradient
+    (UnsupportedProblem), and InvalidArgument says what a target needs.
+    """
     if target == "exact" and callable(problem.loss):
         raise UnsupportedProblem(
             "reference: no bound is known for a loss that is a function: use target='limit', whose"
@@ -282,7 +305,8 @@ def _model(problem: SparseCoding | ConvolutionalSparseCoding) -> LinearModel:
 
 @solve.register
 def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Reference:
-    """Return the gradient of the mean of ``1/2 |y' - B z|^2`` in the logarithm of the penalty.
+    """Return the gradient of the mean of ``1/2 |y' - B z|^2`` in the logarithm of the penalty, with
+    a bound on its error, for the target ``exact`` alone.
 
     On a support S with signs s the code is ``z_S = (A_S^T A_S)^{-1} (A_S^T y - penalty s)``. With
     ``v_S = (A_S^T A_S)^{-1} (B^T (B z - y'))_S``, the gradient in the logarithm of entry j's
@@ -316,6 +340,9 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
 
 @solve.register
 def _solve_ridge(problem: Ridge, target: str) -> Reference:
+    """Return the gradient of the mean of ``c^T z`` in theta, ``-mean (H^{-1} c)^T z``, by
+    eigenvectors of the Hessian H, with a bound on its error, for the target ``exact`` alone.
+    """
     problem = _exactly(problem, target)
     dictionary, weights, hessian = problem.dictionary, problem.weights, problem.hessian
     eigenvalues, vectors = torch.linalg.eigh(hessian)
@@ -325,6 +352,9 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
     curvature = max(smallest - unit * largest, 0.0)
 
     def solve_refined(right: Tensor, right_sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Solve ``v H = right`` for each row, refined twice, and return v with bounds on the rows'
+        errors; `right_sizes` are the sizes of the terms that the rows were summed from.
+        """
         solution = torch.zeros_like(right)
         for _ in range(3):
             solution = solution + ((right - solution @ hessian) @ vectors / eigenvalues) @ vectors.T
@@ -351,7 +381,9 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
 
 
 def _exactly(problem: T, target: str) -> T:
-    """Return the problem in float64 on the CPU, or refuse any target but the exact gradient."""
+    """Return the problem in float64 on the CPU, or refuse, by InvalidArgument, any target but
+    ``exact``.
+    """
     if target != "exact":
         raise InvalidArgument(
             f"target={target!r} is defined for sparse coding only: use target='exact' for"

@@ -43,6 +43,9 @@ class ConvolutionalModel(LinearModel):
         self.spectrum = functools.cache(self._spectrum)
 
     def _spectrum(self, *indices: int) -> Tensor:
+        """Return the eigenvalues, ascending, of the Hessian on some entries of one sample's
+        flattened codes; `spectrum` keeps those that were asked for.
+        """
         values: Tensor = torch.linalg.eigvalsh(self.active_hessian(torch.tensor(indices)))
         return values
 
@@ -55,6 +58,9 @@ class ConvolutionalModel(LinearModel):
 
     @torch.enable_grad()
     def contract(self, residual: Tensor, codes: Tensor) -> Tensor:
+        """Return the gradient of ``sum_i <r_i, D * z_i>`` in the filters, shape (p, c, k, k), by
+        automatic differentiation.
+        """
         filters = self.problem.dictionary.detach().requires_grad_()
         maps = torch.unflatten(codes, 1, self.map_shape)
         images = self.problem.with_theta(filters).synthesize(maps).flatten(1)
@@ -66,6 +72,12 @@ class ConvolutionalModel(LinearModel):
             yield row, indices[None], self.active_hessian(indices)[None]
 
     def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
+        """Solve all active systems by Cholesky factors, one sample after the other, and compute
+        their extreme eigenvalues.
+
+        Samples whose system is singular, or has more than `max_active` entries, have the solution
+        zero and an infinite condition number.
+        """
         small = active.sum(1) <= self.max_active
         solution, singular = self.solve_definite(active, right)
         smallest, condition = right.new_full((len(right),), torch.inf), right.new_ones(len(right))

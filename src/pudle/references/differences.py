@@ -90,8 +90,8 @@ class FunctionOnLine:
         return {}
 
     def at(self, distance: float) -> LineValue:
-        """Return the function at a distance; no numbers where it cannot be called, because away
-        from the solution it need not be defined.
+        """Return the function at a distance, computed once; NaN where it raises an error, because
+        away from the solution it need not be defined. At the solution itself the error is raised.
         """
         if distance not in self.values:
             self.values[distance] = self._value_at(self.move, distance)
@@ -102,6 +102,9 @@ class FunctionOnLine:
         return [self._value_at(self.nearby, number * NEAR) for number in range(-3, 4)]
 
     def _value_at(self, move: Move, distance: float) -> LineValue:
+        """Call the function at a distance along a move, with its derivative along the line's own
+        move; NaN where it raises an error, unless the distance is zero.
+        """
         codes, theta = (
             start if direction is None else start + distance * direction
             for start, direction in zip((self.codes, self.theta), move, strict=True)
@@ -132,11 +135,13 @@ AGREED = (Agreement.AGREES, Agreement.ROUNDED)
 
 
 def compare(line: FunctionOnLine) -> Agreement:
-    """Tell whether a function changes along a line by the integral of its derivative.
+    """Tell whether a function changes along a line by the integral of its derivative, with the
+    reason where it does not.
 
-    Simpson's rule is tried first, and Boole's where it is not exact enough; their distance bounds
-    the error of the latter. A difference that rounding does not explain counts if half of the line
-    confirms it. Rounding is measured where it matters alone: that takes longer than the rest.
+    Lengths from an eighth to a millionth of the move are tried until one decides. Simpson's rule is
+    tried first, and Boole's where it is not exact enough; their distance bounds the error of the
+    latter. A difference that rounding does not explain counts if half of the line confirms it.
+    Rounding is measured where it matters alone: that takes longer than the rest.
     """
     differs = False
     for length in LENGTHS:
@@ -164,12 +169,17 @@ def compare(line: FunctionOnLine) -> Agreement:
 
 
 def is_rounded(line: FunctionOnLine) -> bool:
-    """Tell whether a function is known to few digits more than its changes."""
+    """Tell whether rounding of a function is above 1e-9 of its changes over the longest line, as
+    where it computes in single precision.
+    """
     longest = LENGTHS[0]
     return _rounding(line, longest) > ROUNDED * _size(line, longest)
 
 
 def _simpson(line: FunctionOnLine, length: float) -> float:
+    """Return the integral of the derivative over a line, from -length to length, by Simpson's
+    rule.
+    """
     before, middle, after = (line.at(place * length).slope for place in (-1, 0, 1))
     return length / 3 * (before + 4 * middle + after)
 
@@ -188,7 +198,7 @@ def _size(line: FunctionOnLine, length: float) -> float:
 
 def _rounding(line: FunctionOnLine, length: float) -> float:
     """Return how far rounding of the values and of the slopes may move a change and its integral
-    apart.
+    apart; the function is called at seven close places.
     """
     values = line.close_values()
     slopes = _noise([value.slope for value in values])
@@ -196,8 +206,8 @@ def _rounding(line: FunctionOnLine, length: float) -> float:
 
 
 def _noise(values: list[float]) -> float:
-    """Return the rounding of the values of a function at close places: their fourth differences
-    hold nothing else.
+    """Return the rounding of the values of a function at equidistant close places, ten times what
+    was seen: their fourth differences hold nothing else.
     """
     fourth = (
         abs(a - 4 * b + 6 * c - 4 * d + e)
@@ -214,14 +224,16 @@ def loss_along(problem: Problem) -> Along:
 
 
 def stationarity_along(problem: Problem, weights: Tensor) -> Along:
-    """Return ``weights . F``, F the derivative of the inner objective or the equation of a fixed
-    point.
+    """Return the function ``weights . F`` of codes and theta, with the derivative that torch makes
+    of it; F is the derivative of the inner objective, or ``z - step(z)`` of a fixed point.
     """
     return _with_derivatives(problem, lambda at, codes: (weights * at.stationarity(codes)).sum())
 
 
 def objective_along(problem: StronglyConvex) -> Along:
-    """Return the inner objective at the problem's theta, with the derivative that is used of it."""
+    """Return the inner objective at the problem's theta as a function of the codes, with the
+    derivative that is used of it; the theta that it gets is ignored.
+    """
 
     @torch.no_grad()
     def along(codes: Tensor, _: Tensor, move: Move) -> LineValue:
@@ -233,10 +245,12 @@ def objective_along(problem: StronglyConvex) -> Along:
 
 
 def fault_of_user_functions(problem: Problem, codes: Tensor) -> str:
-    """Name the user's function, a loss or a step, that differs from its derivative in a random
-    direction from some codes; an empty text if none does.
+    """Return why a function that the user wrote, the loss or the step of a `FixedPoint`, differs
+    from its derivative in a random direction from some codes; an empty text if none does, or there
+    is none.
 
-    Entries of the codes that are held at zero stay there.
+    Entries of the codes that are held at zero stay there. The direction comes from named streams,
+    and is the same in every run.
     """
     nearby = random_move(problem, codes)
     assert nearby.codes is not None
@@ -254,10 +268,15 @@ def fault_of_user_functions(problem: Problem, codes: Tensor) -> str:
 
 
 def _with_derivatives(problem: Problem, function: Callable[[Problem, Tensor], Tensor]) -> Along:
-    """Return a function of a problem and its codes with the derivatives that torch makes of it."""
+    """Return a function of codes and theta, made of one of a problem and its codes, with the
+    derivatives that torch makes of it along a move.
+    """
 
     @torch.enable_grad()
     def along(codes: Tensor, theta: Tensor, move: Move) -> LineValue:
+        """Return the value at codes and theta, and one term of the slope for each part of the move
+        that is not None.
+        """
         live, theta = differentiable(problem.with_theta(theta))
         leaf = codes.detach().requires_grad_()
         value = function(live, leaf)
@@ -272,8 +291,11 @@ def _with_derivatives(problem: Problem, function: Callable[[Problem, Tensor], Te
 
 
 def random_move(problem: Problem, codes: Tensor, residue: float = 0.0) -> Move:
-    """Return a random direction whose parts have the size of codes and theta, or one where they
-    are zero; that of the codes is no smaller than `residue`, what rounding leaves of them.
+    """Return a random direction whose parts have the size of codes and theta, entry by entry, or
+    one where they are zero; that of the codes is no smaller than `residue`, what rounding leaves of
+    them.
+
+    It comes from named streams, and is the same in every run.
     """
     sizes = max(_root_mean_square(codes), residue) or 1.0, _root_mean_square(problem.theta) or 1.0
     streams_of = ("states for differences", "theta for differences")
@@ -290,8 +312,9 @@ def _root_mean_square(tensor: Tensor) -> float:
 
 
 def derivative_fault(name: str, line: FunctionOnLine, *, exact: bool = False) -> str:
-    """Return why a function of some name differs from its derivative; an empty text if it agrees,
-    or is too rounded to tell, unless it is to be `exact`.
+    """Return why a function of some name differs from its derivative along a line; an empty text if
+    it agrees, or is too rounded to tell. If it is to be `exact`, a function known to few digits is
+    a fault as well.
     """
     outcome = compare(line)
     if exact and outcome is Agreement.ROUNDED and is_rounded(line):
@@ -301,7 +324,8 @@ def derivative_fault(name: str, line: FunctionOnLine, *, exact: bool = False) ->
 
 def part_at_fault(line: FunctionOnLine, in_state: str, in_theta: str) -> str:
     """Return why a function along a line of state and theta differs from its derivative, by the
-    name of the part that does; an empty text if it agrees.
+    name of the part, in state, in theta or both, that does so alone; an empty text if it agrees, or
+    is too rounded to tell.
     """
     outcome = compare(line)
     if outcome in AGREED:

@@ -93,7 +93,8 @@ class LinearModel(ABC):
         """Solve all active systems, and compute their extreme eigenvalues."""
 
     def solve_definite(self, active: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        """Solve the active systems; return the solution (n, p) and which are singular (n,).
+        """Solve the active systems by Cholesky factors; return the solution (n, p) and which are
+        singular (n,).
 
         Singular means not positive definite, or too large to be certified. The solution is zero for
         these samples.
@@ -113,8 +114,8 @@ class LinearModel(ABC):
         return self.correlate(self.synthesize(vectors)) + self.l2_penalty * vectors
 
     def negative_gradient(self, codes: Tensor) -> Tensor:
-        """Return ``A^T (x - A z) - l2_penalty z`` per sample, computed from the observations; shape
-        (n, p).
+        """Return ``A^T (x - A z) - l2_penalty z`` per sample, computed from the observations and
+        not from the Gram matrix, whose rounding is larger; shape (n, p).
         """
         return self.correlate(self.observations - self.synthesize(codes)) - self.l2_penalty * codes
 
@@ -164,6 +165,7 @@ class DenseModel(LinearModel):
         return vectors @ self.hessian
 
     def contract(self, residual: Tensor, codes: Tensor) -> Tensor:
+        """Return ``sum_i r_i z_i^T``, shape (m, p), summed by halves."""
         # Rows that repeat round alike, so that the rounding of a longer sum would exceed a random
         # walk's.
         if len(codes) <= 64:
@@ -276,13 +278,13 @@ def _solve_chunk(
     model: LinearModel, correlation: Tensor, penalty: float | Tensor, nonnegative: bool
 ) -> tuple[Tensor, int]:
     """Return codes (n, p), optimal for every sample that could be solved, and the number of
-    iterations.
+    iterations; samples that could not keep their last iterate.
 
     Runs accelerated proximal gradient with adaptive restart (O'Donoghue and Candes 2015) per
     sample. At checkpoints that grow geometrically, it solves the active normal equations of each
     sample whose signs did not change since the last checkpoint. A sample is done when the solution
     has these signs and meets the dual inequality; it is given up when its active matrix was
-    singular at five checkpoints in a row.
+    singular at five checkpoints in a row, or after `MAX_ITERATIONS`.
     """
     codes = torch.zeros_like(correlation)
     todo = torch.arange(len(codes))
@@ -332,8 +334,8 @@ def _solve_chunk(
 
 
 def lasso_gradient(model: LinearModel, codes: Tensor, code_errors: Tensor) -> tuple[Tensor, float]:
-    """Return the gradient of ``mean_i 1/2 |x_i - A z_i|^2`` at constant codes, and a bound on its
-    error.
+    """Return the gradient of ``mean_i 1/2 |x_i - A z_i|^2`` in the parameter at constant codes, and
+    a bound on its error, from bounds (n,) on the errors of the codes.
     """
     nothing = torch.zeros_like(codes)
     shift = torch.zeros_like(model.observations)
@@ -343,7 +345,8 @@ def lasso_gradient(model: LinearModel, codes: Tensor, code_errors: Tensor) -> tu
 def _gradient(
     model: LinearModel, codes: Tensor, code_errors: Tensor, shift: Tensor, v: Tensor, dv: Tensor
 ) -> tuple[Tensor, float]:
-    """Return the gradient of `implicit_gradient` for the shift x - y, and its bound.
+    """Return the gradient of `implicit_gradient` for the shift x - y and the adjoints v, and its
+    bound; `dv` (n,) are bounds on the errors of v.
 
     An error dr of the computed residual changes a term by ``|dr| (|z| + |v|)``. Forming and summing
     the samples' terms rounds like a random walk.

@@ -92,9 +92,13 @@ class Converging:
 
     @torch.no_grad()
     def run(self, initial: Tensor | None = None) -> LayerRun:
-        """LayerRun layers until they no longer change the codes.
+        """Run layers until they no longer change the codes, 20,000 at most; stop early where codes
+        are not finite.
 
-        Codes that are given as `initial` are close to a limit that is known to be stable.
+        They start where the algorithm does or at `initial`, codes that are close to a limit that is
+        known to be stable. The state of a joint problem that still changes after 1000 layers, 2000
+        and so on is moved to the fixed point that Newton's method finds, if the layers are seen to
+        come to it.
         """
         state, first = self.algorithm.start(self.problem, initial), self.problem.initial_codes()
         first_change = (self.layer(first, 0) - first).abs().max()
@@ -123,7 +127,10 @@ class Converging:
         self, halfway: Tensor, codes: Tensor, layers: int, tolerance: Tensor, known_stable: bool
     ) -> NewtonFixedPoint | None:
         """Return a fixed point by Newton's method from `codes`, to which so many layers led from
-        `halfway`; None where it finds none.
+        `halfway`, and whether the layers are seen to come to it; None where it finds none.
+
+        The layers must have come nearer to it, as their derivative there tells, and that must
+        attract; the latter is not tested if it is `known_stable`.
         """
         fixed = self._newton(codes, tolerance)
         if fixed is None:
@@ -142,7 +149,9 @@ class Converging:
         return NewtonFixedPoint(fixed, reached, fixed_stability)
 
     def _newton(self, codes: Tensor, tolerance: Tensor) -> Tensor | None:
-        """Return a fixed point of the layer by Newton's method, or None where it finds none."""
+        """Return a fixed point of the layer by Newton's method, or None where it finds none in 30
+        steps, or is led to where the step is not finite or not defined.
+        """
         fixed = codes
         for _ in range(NEWTON):
             try:
@@ -174,8 +183,8 @@ class Converging:
 
     @torch.no_grad()
     def newton_step(self, codes: Tensor, iteration: int) -> tuple[Tensor, Tensor, Diagnostics]:
-        """Return the Newton step towards the fixed point, on the active set, and the residual
-        ``Phi(z) - z`` before it.
+        """Return the Newton step towards the fixed point, on the active set, the residual ``Phi(z)
+        - z`` before it, and the diagnostics of the solve.
         """
         residual = self.layer(codes, iteration) - codes
         newton, diagnostics = self.problem.solve_tangent(codes, residual / self.step)
@@ -203,14 +212,17 @@ class Converging:
     def rounding(
         self, codes: Tensor, iteration: int, implicit: "ImplicitGradient", solved: float = 0.0
     ) -> float:
-        """Estimate what rounding changes in a gradient by the implicit function theorem.
+        """Estimate what rounding changes in a gradient by the implicit function theorem, as a norm.
 
-        It rests on the sizes of terms before they cancel, which random roundings show; what has a
-        part in the linear system grows by its condition number. `solved` is the relative residual
-        of the solution of that system.
+        It rests on the sizes of terms before they cancel, which random roundings of fixed seeds
+        show; what has a part in the linear system grows by its condition number. `solved` is the
+        relative residual of the solution of that system.
         """
 
         def compute() -> tuple[Tensor, ...]:
+            """Return the parts of the gradient, computed again: both derivatives of the loss, and
+            what reaches theta through the codes.
+            """
             return (
                 *direct_gradients.plain(self.problem, codes),
                 self._pull_back(codes, implicit.adjoint, iteration),
@@ -286,6 +298,9 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     codes, moving, layers, _ = run
 
     def nothing(reason: object) -> Reference:
+        """Return an uncertified reference whose gradient is NaN, with the reason why there is no
+        limit.
+        """
         return Reference(
             problem.theta * torch.nan,
             codes,
@@ -357,7 +372,8 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
 
 def _why_not_the_gradient(running: Converging, codes: Tensor, gradient: Tensor) -> str:
     """Return why a gradient at a limit is not that of the loss there, or an empty text: one of the
-    user's functions differs from its derivative, or differences of the loss do not agree.
+    user's functions differs from its derivative, or differences of the loss do not agree, which are
+    taken where the rule is the same in every layer.
     """
     fault = fault_of_user_functions(running.problem, codes)
     if not fault and running.algorithm.thresholding.proximal:
@@ -366,7 +382,9 @@ def _why_not_the_gradient(running: Converging, codes: Tensor, gradient: Tensor) 
 
 
 def _stability_at(running: Converging, run: LayerRun, codes: Tensor) -> Stability | None:
-    """Return the stability of a limit; None where samples are separate."""
+    """Return the stability of a limit, that of the fixed point of Newton's method where the layers
+    came to one; None where samples are separate.
+    """
     if not running.problem.joint:
         return None
     if run.candidate and run.candidate.reached:
@@ -375,7 +393,9 @@ def _stability_at(running: Converging, run: LayerRun, codes: Tensor) -> Stabilit
 
 
 def _why_it_moves(running: Converging, run: LayerRun) -> str:
-    """Return why the steps of a joint problem lead to no limit."""
+    """Return why the steps of a joint problem lead to no limit, with the spectral radius at the
+    fixed point that Newton's method found last, and the remedy.
+    """
     reason, candidate = f"the state still changes after {run.layers} steps", run.candidate
     if candidate:
         system = running.problem.linearized(candidate.codes)
@@ -388,7 +408,10 @@ def _why_it_moves(running: Converging, run: LayerRun) -> str:
 
 
 def _status(problem: Problem, bound: float, flaw: str) -> tuple[str, str]:
-    """Return the status of a limit whose gradient has a bound, and the reason for it."""
+    """Return the status of a limit whose gradient has a bound, and the reason for it:
+    ``uncertified`` with a flaw, ``degenerate`` for a bound of one or more, else ``limit`` and no
+    reason.
+    """
     if flaw:
         return "uncertified", f"{NO_LIMIT}{flaw}"
     if bound >= 1:
@@ -404,8 +427,10 @@ def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
     """Return why the gradient is not that of the loss at the limit, or an empty text if central
     differences confirm it.
 
-    They are taken along two directions, itself and a random one, from limits that are found from
-    the one at this theta. The tolerance holds what rounding of the loss leaves.
+    They are taken along two directions, itself and a random one, the same in every run, from limits
+    that are found from the one at this theta. Four distances are tried until one agrees; one within
+    which the active set changes tells nothing. The tolerance, a millionth of the gradient, holds
+    what rounding of the loss leaves as well.
     """
     theta, slope = running.problem.theta, gradient.norm()
     random = torch.as_tensor(streams.generator(0, "check of a limit").standard_normal(theta.shape))
@@ -437,8 +462,8 @@ def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
 
 
 def _loss_at_limit(running: Converging, codes: Tensor) -> Tensor | None:
-    """Return the loss at the limit that is found from `codes`; None where its active set is
-    another.
+    """Return the loss at the limit that is found from `codes`, refined by a Newton step; None where
+    its active set is another.
     """
     limit, _, layers, _ = running.run(codes)
     if not torch.equal(running.problem.piece(limit), running.problem.piece(codes)):

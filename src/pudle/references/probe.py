@@ -34,7 +34,12 @@ DRAWN_AGAIN = (
 
 def probe(problem: Problem, algorithm: Algorithm | None = None) -> Probe:
     """Return the numbers of a problem: of its parameter, and of the states, losses and gradients
-    that some layers lead to, by default those of its default algorithm.
+    that three layers lead to.
+
+    The layers are those of the algorithm or, by default and where it cannot be differentiated, of
+    the problem's default one; they start at the problem's first state and at that moved by noise,
+    which is the same in every run. A start at which layer or loss raises an error adds no numbers.
+    Computed in float64 on the CPU.
     """
     if algorithm is None or not algorithm.differentiable:
         algorithm = make_algorithm(problem.default_algorithm)
@@ -53,14 +58,18 @@ def probe(problem: Problem, algorithm: Algorithm | None = None) -> Probe:
 
 
 def _number(tensor: Tensor) -> float:
-    """Return a number that no two tensors share by chance, of the size of the tensor."""
+    """Return a number that no two tensors share by chance, of the size of the tensor: its norm, and
+    half of its projection on a fixed vector.
+    """
     flat = tensor.detach().flatten()
     weights = (torch.arange(len(flat)).to(flat) + 1).cos()
     return float(flat @ weights / weights.norm() / 2 + flat.norm())
 
 
 def why_another(known: Probe, problem: Problem, algorithm: Algorithm | None = None) -> str:
-    """Return why a problem is not the one of a probe, an empty text where it is."""
+    """Return why a problem is not the one of a probe, an empty text where it is: the dataset draws
+    another with the same seed, or the problem's functions give other numbers at each call.
+    """
     current = probe(problem, algorithm)
     if is_same(known, current):
         return ""
@@ -68,7 +77,9 @@ def why_another(known: Probe, problem: Problem, algorithm: Algorithm | None = No
 
 
 def is_same(first: Probe, second: Probe) -> bool:
-    """Tell whether two probes are of the same problem."""
+    """Tell whether two probes are of the same problem: as many numbers, the same up to a millionth
+    of each; NaN is equal to NaN.
+    """
     if len(first) != len(second):
         return False
     size = max(np.abs(np.nan_to_num(first, posinf=0, neginf=0)))

@@ -130,15 +130,17 @@ class Reference:
     __repr__ = short_repr
 
     def of_spec(self, dataset: str) -> Self:
-        """Return it with the reason for a problem that the spec of a dataset makes: a command tells
-        more of a gradient that may be wrong.
+        """Return a copy whose reason suits a problem that the spec of a dataset makes: where it
+        says how to audit the problem, it names the command ``pudle audit`` with the spec.
         """
         reason = self.reason.replace("pudle.audit(problem)", f"pudle audit {dataset}")
         return dataclasses.replace(self, reason=reason)
 
 
 def exactly(source: T) -> T:
-    """Return a copy of a problem or an algorithm whose tensors are in float64 on the CPU."""
+    """Return a copy of a problem or an algorithm whose tensors are detached, in float64 and on the
+    CPU; what was computed of the source, such as a Lipschitz constant, is not copied.
+    """
     fields = {
         field.name: _exact(getattr(source, field.name)) for field in dataclasses.fields(source)
     }
@@ -146,6 +148,9 @@ def exactly(source: T) -> T:
 
 
 def _exact(value: Any) -> Any:
+    """Return a tensor, and the values of a mapping, in float64 on the CPU, and anything else as it
+    is.
+    """
     if isinstance(value, Mapping):
         return {name: _exact(item) for name, item in value.items()}
     return value.detach().to("cpu", torch.float64) if isinstance(value, Tensor) else value
@@ -160,8 +165,12 @@ def finish(
     reason: str = "",
     status: str = "certified",
 ) -> Reference:
-    """Return the reference with its relative bound, and with a status that is another one where
-    the certificate or the bound says so.
+    """Return the reference with its bound relative to the gradient, made of the absolute `error`,
+    and with its final status.
+
+    The given status and reason stand only where nothing is against them: samples without a
+    certificate make it ``uncertified`` with the given reason, a norm that float64 does not hold
+    ``uncertified``, and a bound of one or more, as where the gradient is zero, ``degenerate``.
     """
     size = norm(gradient)
     bound = error / size if size > 0 else math.inf

@@ -65,6 +65,9 @@ def stability(system: Linearized) -> Stability:
 
 
 def _by_squaring(system: Linearized) -> Stability:
+    """Return the stability of a fixed point by squarings of the matrix of J, 40 at most, with its
+    spectral radius.
+    """
     jacobian = torch.eye(system.like.numel()).to(system.like) - system.matrix
     power, growth, stable = jacobian, 1.0, False
     for _ in range(SQUARINGS):
@@ -83,6 +86,9 @@ def _by_squaring(system: Linearized) -> Stability:
 
 
 def _by_products(system: Linearized) -> Stability:
+    """Return the stability of a fixed point by powers of the transposed J on one random vector, the
+    same in every run, 20,000 at most; radius and growth are estimates.
+    """
     random = streams.generator(0, "powers of a Jacobian").standard_normal(system.shape)
     vector: Tensor = torch.as_tensor(random).to(system.like)
     sizes, stable = [norm(vector)], False
@@ -99,7 +105,9 @@ def _by_products(system: Linearized) -> Stability:
 
 
 def _rate(sizes: list[float]) -> float:
-    """Return the factor by which sizes grew in each of the later half of the steps, on average."""
+    """Return the factor by which sizes grew in each of the later half of the steps, on average; the
+    last size itself where it is zero or not finite.
+    """
     middle = len(sizes) // 2
     if not (sizes[-1] and math.isfinite(sizes[-1])):
         return sizes[-1]

@@ -133,6 +133,9 @@ def bounded_gradient(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) ->
 
 
 def _first_order_bound(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> BoundedGradient:
+    """Return the gradient for a state and an adjoint with the bounds of first order, see
+    `bounded_gradient`; a bound that is NaN becomes infinite.
+    """
     parts, slope = parts_at(problem, codes, adjoint), problem.smooth_gradient(codes)
     # Sums of millions of squares in float32 are off by more than this many roundings.
     residual, steepness, size = (
@@ -166,7 +169,9 @@ def _first_order_bound(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) 
 def measured_roundings(
     problem: StronglyConvex, codes: Tensor, adjoint: Tensor, slope: Tensor, parts: Parts
 ) -> Roundings:
-    """Estimate what rounding changes, from random roundings of all that is computed."""
+    """Estimate what rounding changes in the slope and in the parts, 64 times what random roundings
+    of all that is computed show; their seeds are fixed.
+    """
 
     def compute() -> tuple[Tensor, ...]:
         return problem.smooth_gradient(codes), *parts_at(problem, codes, adjoint)
@@ -198,9 +203,11 @@ def measured_constants(
     problem: StronglyConvex, codes: Tensor, adjoint: Tensor, parts: Parts
 ) -> Constants:
     """Return the constants that differences to a random place around the state show, and for the
-    cross derivative its Frobenius norm, by its products with random vectors.
+    cross derivative an estimate of its Frobenius norm, by its products with random vectors; one
+    that is NaN becomes infinite.
 
-    The place is as far away as the minimizer may be, but not so near that rounding is seen.
+    The place is as far away as the minimizer may be, but not so near that rounding is seen. Random
+    vectors come from named streams, and are the same in every run.
     """
     random, _ = problem.linearized(codes).random("constants")
     scale, steepness = norm(codes) or 1.0, norm(problem.smooth_gradient(codes))
@@ -237,7 +244,9 @@ def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference
     It is certified by `bounded_gradient` where the problem has all constants; otherwise the bound
     is an estimate, and the status ``limit``. The modulus is what the problem claims: curvature at
     the minimizer that is smaller refutes it, and nothing proves it. Where the smallest curvature is
-    unknown nothing can refute it either: the status is ``limit`` then.
+    unknown nothing can refute it either: the status is ``limit`` then. A claim that is refuted, a
+    derivative that differences contradict, and an error as large as the gradient make it
+    ``uncertified`` or ``degenerate``, with the reason.
     """
     problem = exactly(problem)
     codes, steps = _minimizer(problem)
@@ -276,8 +285,8 @@ def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference
 
 
 def _minimizer(problem: StronglyConvex) -> tuple[Tensor, int]:
-    """Return the state that Newton steps lead to, until rounding is all that they change, and
-    their number.
+    """Return the state that Newton steps from the initial one lead to, until rounding is all that
+    they change, 200 at most, and their number.
     """
     codes = problem.initial_codes()
     size = norm(problem.smooth_gradient(codes))
@@ -292,8 +301,8 @@ def _minimizer(problem: StronglyConvex) -> tuple[Tensor, int]:
 
 
 def _refutation(problem: StronglyConvex, codes: Tensor, smallest: float | None) -> str:
-    """Return why the claims about the objective do not hold at codes where its curvature is
-    `smallest`, if that is known.
+    """Return why the claims about the objective, convexity and the modulus, do not hold at codes
+    where its curvature is `smallest`; an empty text if they may hold, or it is unknown.
     """
     if smallest is None:
         return ""
@@ -313,8 +322,8 @@ def _refutation(problem: StronglyConvex, codes: Tensor, smallest: float | None) 
 def _fault_of_derivatives(
     problem: StronglyConvex, system: Linearized, codes: Tensor, adjoint: Tensor
 ) -> str:
-    """Name the derivative of objective or loss that differences contradict; an empty text if
-    all agree.
+    """Return why a derivative of objective or loss, which the text names, is contradicted by
+    differences; an empty text if all agree. The first that is contradicted ends the comparison.
 
     Objective, Hessian and loss are compared along random lines, and what the gradient is made of
     along the one that the minimizer takes when theta moves in a random direction. Directions come
@@ -341,7 +350,9 @@ def _fault_of_derivatives(
 
 
 def _tangent(problem: StronglyConvex, system: Linearized, codes: Tensor, moved: Tensor) -> Tensor:
-    """Return about the direction in which the minimizer moves when theta moves in another one."""
+    """Return about the direction, ``dz/dtheta moved``, in which the minimizer moves when theta
+    moves in another one; zero where that is not finite.
+    """
     below, above = (
         problem.with_theta(problem.theta + sign * NEARBY * moved).smooth_gradient(codes)
         for sign in (-1, 1)
