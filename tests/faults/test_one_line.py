@@ -239,8 +239,8 @@ def test_what_a_method_gets_wrong_is_said_in_one_line(group, body, tmp_path):
 
 
 def test_an_error_of_this_package_keeps_its_traceback(monkeypatch, tmp_path):
-    monkeypatch.setattr("pudle.learning.run.learnable", lambda _: [][1])
-    monkeypatch.setattr("pudle.learning.learning_experiment.learnable", lambda _: [][1])
+    monkeypatch.setattr("pudle.learning.run.check_learnable", lambda _: [][1])
+    monkeypatch.setattr("pudle.learning.learning_experiment.check_learnable", lambda _: [][1])
     assert "Traceback" in learn(tmp_path).stderr
 
 

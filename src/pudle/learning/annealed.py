@@ -32,7 +32,9 @@ class AnnealedLearner(Learner):
     lowered_every: int = 100
 
     def decay_at(self, step: int) -> float:
-        """Return the decay per layer in a step, the first being 0."""
+        """Return the decay per layer in a step, the first being 0; it is 1 in the first
+        `lowered_every` - 1 steps.
+        """
         return 1 - self.lowered_by * ((step + 1) // self.lowered_every)
 
     def algorithm_at(self, step: int) -> Algorithm:
@@ -70,6 +72,7 @@ class AnnealedExperiment(LearningExperiment):
         return f"{super().title}, decay lowered by {lowered}"
 
     def learner(self) -> AnnealedLearner:
+        """Return the annealed learner; numbers out of range raise InvalidArgument."""
         return AnnealedLearner(
             **{field.name: getattr(self, field.name) for field in fields(TrainingOptions)},
             lowered_by=check_positive("lowered_by", self.lowered_by),
@@ -77,7 +80,9 @@ class AnnealedExperiment(LearningExperiment):
         )
 
     def problem(self, device: str = "cpu", **options: Images) -> DictionaryProblem:
-        """Draw the problem; a training that would lower the decay to zero is refused."""
+        """Draw the problem on a device; InvalidArgument refuses a training that would lower the
+        decay to zero.
+        """
         problem, learner = super().problem(device, **options), self.learner()
         samples = len(problem.observations)
         last = self.epochs * math.ceil(samples / min(self.batch or samples, samples)) - 1
@@ -90,6 +95,9 @@ class AnnealedExperiment(LearningExperiment):
         return problem
 
     def measures(self) -> list[Measure]:
+        """Return the measures of every row; InvalidArgument refuses `gradient_error`, for which no
+        exact gradient is known here.
+        """
         if self.gradient_error is not None:
             raise InvalidArgument(
                 "gradient_error needs the minimizer of the lasso, which layers with decaying"

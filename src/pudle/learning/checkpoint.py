@@ -22,7 +22,9 @@ SCHEMA = 5
 
 
 def _restore(run: LearningRun, stored: Mapping[str, Any]) -> None:
-    """Continue from what `save` stored; whatever else it is raises an error."""
+    """Set the run to what `save` stored, in place: counts, history, parameter, optimizer, schedule
+    and codes; whatever else it is raises an error.
+    """
     run.counts = msgspec.convert({name: stored[name] for name in Counts.__struct_fields__}, Counts)
     run.theta.data.copy_(stored["theta"])
     if run.codes is not None:
@@ -33,7 +35,9 @@ def _restore(run: LearningRun, stored: Mapping[str, Any]) -> None:
 
 
 def save(run: LearningRun, folder: Path) -> None:
-    """Write the checkpoint, the history and the dictionary, each whole or not at all."""
+    """Write the checkpoint, the history (CSV) and the dictionary (.npy) of a run into a folder,
+    each whole or not at all, in place of those that are there.
+    """
     import pandas as pd  # lists of experiments do without
 
     content, dictionary = io.BytesIO(), io.BytesIO()
@@ -54,9 +58,12 @@ def save(run: LearningRun, folder: Path) -> None:
 
 
 def begin(run: LearningRun, folder: Path, *, resume: bool) -> None:
-    """Continue from the checkpoint in a folder, or refuse one that holds a checkpoint.
+    """With `resume`, set the run to the checkpoint in a folder; without, refuse a folder that holds
+    one, and change nothing.
 
-    To continue, one that is missing, damaged, or of other options or data is refused.
+    To continue, a checkpoint that is missing, of other options or data, or beyond the number of
+    epochs is refused (InvalidArgument), and so is one that is damaged (UnreadableResult). Writes
+    nothing.
     """
     path = folder / CHECKPOINT
     if lies_at(path) is not resume:

@@ -47,7 +47,7 @@ out_option = click.option(
 
 def _options(cls: type[LearningExperiment], *, defaults: bool) -> list[click.Parameter]:
     """Return an option for each field of an experiment, None where it is not given; help texts name
-    the defaults, unless another experiment has them.
+    the defaults, unless another experiment has them (`defaults` is false).
     """
     hints, texts = type_hints(cls), summaries(cls)
     options: list[click.Parameter] = []
@@ -68,7 +68,9 @@ def _options(cls: type[LearningExperiment], *, defaults: bool) -> list[click.Par
 
 
 def _find_experiment(kind: type[E], name: str, noun: str) -> tuple[str, E]:
-    """Find the experiment of that kind and name; return its study and the experiment."""
+    """Return the study of the experiment of that kind and name, and the experiment;
+    InvalidArgument, which calls it `noun`, says that there is none. All studies are loaded.
+    """
     for study, experiments in names.entries("experiments").items():
         experiment = experiments.get(name)
         if isinstance(experiment, kind) and experiment.kind == kind.kind:
@@ -91,7 +93,11 @@ def _carry_out(
     timeout: float = 0.0,
 ) -> None:
     """Carry out an experiment, changed by the options that were given, with a progress bar; print
-    its warnings, and write its result. PudleError is raised for a training that diverged.
+    its warnings, and write its result into the folder `out`.
+
+    Of the processes that torchrun started only the first prints and writes. Unfinished files in the
+    folder, and temporary folders of commands that were killed, are removed. PudleError is raised
+    for a training that diverged, after its result is written.
     """
     changes = {name: value for name, value in options.items() if value is not None}
     chosen = replace(chosen, **changes)
@@ -110,6 +116,9 @@ def _carry_out(
             task, begun = bar.add_task(title, total=None), False
 
             def show(completed: int, total: int, line: str) -> None:
+                """Show progress in the bar, and at the first step, before which anything wrong is
+                refused, about how long it takes.
+                """
                 nonlocal begun
                 if not begun:
                     # Not before: what is refused takes no time.
@@ -135,7 +144,9 @@ def _carry_out(
 
 
 def _announce(experiment: LearningExperiment) -> None:
-    """Say about how long an experiment takes, if that is longer than anybody waits for."""
+    """Say on stderr about how long an experiment takes, if that is known and above `SHORT`
+    seconds.
+    """
     seconds = experiment.expected_seconds()
     if seconds is not None and seconds > SHORT:
         echo(f"pudle: {experiment.title} takes about {about(seconds)} on one core", err=True)

@@ -50,8 +50,8 @@ def denoise(
     *,
     shifts: bool = False,
 ) -> Array:
-    """Denoise an image: remove its mean, code it, synthesize an image from the codes, and add the
-    mean again.
+    """Return an image without its noise: its mean is removed, it is coded, and the mean is added to
+    what the codes synthesize.
 
     The image, shape (H, W), has finite gray values and is at least as large as the filters; the
     result, in float64, is not clipped. The filters (of one channel) and options of a convolutional
@@ -85,6 +85,9 @@ class ValidationPsnr(Measure):
     held_out: Sequence[tuple[Array, Array]]
 
     def at(self, run: LearningRun) -> dict[str, float]:
+        """Return the mean as ``psnr``; NaN without held-out images, and where the algorithm refuses
+        the filters.
+        """
         algorithm, depth = run.options.parts.algorithm, run.options.depth
         try:
             values = [
@@ -119,10 +122,12 @@ class DenoisingTest(Experiment):
     @property
     def test_folder(self) -> str:
         """Source of the test images."""
-        return images.resolve(self.test_images, "PUDLE_TEST_IMAGES")
+        return images.image_folder(self.test_images, "PUDLE_TEST_IMAGES")
 
     def pairs(self, clean: images.Images, note: str = "") -> Iterator[tuple[Array, Array]]:
-        """Yield images without and with noise, which depends on the name and the note."""
+        """Yield images with values in [0, 1] without and with noise, which depends on `sigma`, the
+        name and the note alone.
+        """
         for name, integers in clean.items():
             image = integers / np.iinfo(integers.dtype).max
             yield image, images.add_noise(image, name + note, self.sigma)
@@ -130,10 +135,12 @@ class DenoisingTest(Experiment):
     def evaluate(
         self, methods: Mapping[str, Denoiser], tested: images.Images, progress: ProgressCallback
     ) -> Outcome:
-        """Denoise the test images, and return a summary and pictures of the first image.
+        """Denoise the test images, and return a summary and pictures of the first image; nothing is
+        written.
 
         The methods are named by the end of their columns: ``""`` and, for an average over shifts,
-        ``_shifted``; the means of PSNR and SSIM are NaN for one that is not given.
+        ``_shifted``; the means of PSNR and SSIM are NaN for one that is not given. `progress` is
+        called after each image.
         """
         rows: list[dict[str, float]] = []
         first: dict[str, Array] = {}
@@ -164,7 +171,9 @@ class DenoisingTest(Experiment):
 
 
 def _picture(image: Array) -> Stored:
-    """Return the middle of an image."""
+    """Return the middle of an image, `PICTURE` pixels wide and high at most, clipped to values in
+    [0, 1], in float32.
+    """
     row, column = (max(side - PICTURE, 0) // 2 for side in image.shape)
     return image[row : row + PICTURE, column : column + PICTURE].clip(0, 1).astype(np.float32)
 
@@ -202,6 +211,9 @@ class DenoisingExperiment(DenoisingTest, LearningExperiment):
 
     @property
     def data(self) -> Any:
+        """The dataset of noisy crops, with the noise of `sigma`; InvalidArgument refuses any other
+        kind of dataset.
+        """
         dataset: Any = names.make_dataset(self.dataset)
         if dataset.name != "noisy_crops":
             raise InvalidArgument(
@@ -212,23 +224,23 @@ class DenoisingExperiment(DenoisingTest, LearningExperiment):
     @property
     def folders(self) -> tuple[str, str]:
         """Sources of the training and the test images."""
-        return images.resolve(self.training_images, "PUDLE_TRAINING_IMAGES"), self.test_folder
+        return images.image_folder(self.training_images, "PUDLE_TRAINING_IMAGES"), self.test_folder
 
     def fingerprint(self) -> str:
-        return " ".join(images.source(folder).fingerprint() for folder in self.folders)
+        return " ".join(images.image_dataset(folder).fingerprint() for folder in self.folders)
 
     @cached_property
     def image_sets(self) -> tuple[images.Images, images.Images, images.Images]:
-        """The images to learn from, those held out of them, and those to test on."""
+        """The images to learn from, those held out of them, and those to test on, read once."""
         training, test = self.folders
         held_out = check_integer("validation", self.validation, 0)
         return *images.training_images(training, held_out), images.images_to_test(test)
 
     def problem(self, device: str = "cpu", **options: images.Images) -> DictionaryProblem:
-        """Draw the noisy crops to learn from.
+        """Draw the noisy crops to learn from, on a device; `options` are not used.
 
-        Datasets other than noisy crops, training and test images with an image in common, and
-        images that cannot be read or are smaller than the filters are refused.
+        InvalidArgument refuses a `start`, datasets other than noisy crops, training and test images
+        with an image in common, and images that cannot be read or are smaller than the filters.
         """
         if self.start:
             raise InvalidArgument(
@@ -286,6 +298,9 @@ class DenoisingExperiment(DenoisingTest, LearningExperiment):
 
 
 def _wavelet(noisy: Array, deviation: float) -> Array:
+    """Denoise an image by wavelets with BayesShrink's thresholds; MissingDependency says that
+    PyWavelets is not installed.
+    """
     require("pywt", "baselines")
     denoise_image: Array = images.SKIMAGE.restoration.denoise_wavelet(
         noisy, deviation, "sym4", method="BayesShrink", rescale_sigma=False
@@ -329,9 +344,12 @@ class DenoisingBaseline(DenoisingTest):
         check_choice("baseline", self.baseline, METHODS)
 
     def fingerprint(self) -> str:
+        """Return a text of the test images' state, and of the versions of the packages that methods
+        come from.
+        """
         # A package that is installed or upgraded may give another result, or one instead of none.
         return (
-            f"{images.source(self.test_folder).fingerprint()}"
+            f"{images.image_dataset(self.test_folder).fingerprint()}"
             f" {versions('scikit-image', 'bm3d', 'PyWavelets')}"
         )
 
@@ -339,7 +357,10 @@ class DenoisingBaseline(DenoisingTest):
         self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
     ) -> ExperimentResult:
         """Denoise the test images; summary and arrays are those of `DenoisingExperiment` that need
-        no training.
+        no training, and there are no rows.
+
+        Nothing is written into the folder. MissingDependency says that the method's package is not
+        installed.
         """
         deviation = check_positive("sigma", self.sigma) / 255
 

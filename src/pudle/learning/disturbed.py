@@ -60,13 +60,18 @@ class Disturbed(GradientEstimator):
     computes = "heuristic"
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
+        """Return the other estimator's estimate with the error added to its gradient; codes and
+        diagnostics stay as they are.
+        """
         estimate = self.estimator.estimate(problem, algorithm, depth)
         direction = self._direction(problem.theta.detach())
         length = self.size * vector_norm(estimate.gradient) / vector_norm(direction)
         return replace(estimate, gradient=estimate.gradient + length * direction)
 
     def _direction(self, theta: Tensor) -> Tensor:
-        """Return the direction of the error at theta, of any length."""
+        """Return the direction of the error at theta, of any length: without a `goal` a draw by
+        `seed`, the same at each call.
+        """
         if self.goal is None:
             return gaussian(self.seed, theta)
         if self.direction == "fixed":
@@ -76,7 +81,9 @@ class Disturbed(GradientEstimator):
 
 
 def gaussian(seed: int, like: Tensor) -> Tensor:
-    """Return a tensor of independent Gaussian entries with the shape of another."""
+    """Return a tensor of independent Gaussian entries with the shape of another, from a stream of
+    its own for each seed.
+    """
     return like.new_tensor(generator(seed, "disturbed").standard_normal(like.shape))
 
 
@@ -101,12 +108,18 @@ class DisturbedExperiment(LearningExperiment):
 
     @property
     def title(self) -> str:
+        """The name in tables and on terminals: the estimator, its error and the direction of that,
+        and the optimizer.
+        """
         return (
             f"{self.estimator} with an error of {self.error:g} {DIRECTIONS[self.direction]},"
             f" {self.optimizer}"
         )
 
     def learner(self) -> Learner:
+        """Return the learner, whose estimator is disturbed; an unknown direction, or an error that
+        is not positive, raises InvalidArgument.
+        """
         check_choice("direction", self.direction, DIRECTIONS)
         size, learner = check_positive("error", self.error), super().learner()
         disturbed = Disturbed(learner.parts.estimator, size, self.direction, self.goal())
@@ -115,6 +128,9 @@ class DisturbedExperiment(LearningExperiment):
     def goal(self) -> Tensor | None:
         """Return the tensor that the direction of the error is taken from: a fixed draw or the
         generating dictionary; None for noise.
+
+        The problem is drawn for it. InvalidArgument says that the dataset has no generating
+        dictionary.
         """
         if self.direction == "noise":
             return None
@@ -132,6 +148,9 @@ class DisturbedExperiment(LearningExperiment):
     def outcome(
         self, problem: DictionaryProblem, training: Training, progress: ProgressCallback
     ) -> Outcome:
+        """Return summary and arrays of the training; ``method`` in the summary names the error and
+        its direction.
+        """
         summary, arrays = super().outcome(problem, training, progress)
         method = f"{self.estimator}, error {self.error:g} {DIRECTIONS[self.direction]}"
         return summary | {"method": method}, arrays

@@ -35,18 +35,20 @@ SKIMAGE: Any = skimage
 
 
 def add_noise(image: Array, name: str, sigma: float) -> Array:
-    """Add white Gaussian noise to an image with values in [0, 1], without clipping.
+    """Return an image with values in [0, 1] with white Gaussian noise added, without clipping.
 
-    The noise depends on the image's file name alone; `sigma` is its standard deviation on the 0-255
-    scale.
+    The noise depends on the image's file name (and shape) alone; `sigma` is its standard deviation
+    on the 0-255 scale.
     """
     noise = generator(0, f"denoising noise {name}").standard_normal(image.shape)
     return image + sigma / 255 * noise
 
 
 def psnr(clean: Array, image: Array, *, clip: bool = True) -> float:
-    """Return the peak signal-to-noise ratio in dB of an image with values in [0, 1], clipped to
-    them by default; infinite for equal images.
+    """Return the peak signal-to-noise ratio in dB of an image with values in [0, 1]; infinite for
+    equal images.
+
+    The image, not the clean one, is clipped to these values unless `clip` is false.
     """
     image = image.clip(0, 1) if clip else image
     with np.errstate(divide="ignore"):
@@ -55,7 +57,7 @@ def psnr(clean: Array, image: Array, *, clip: bool = True) -> float:
 
 def ssim(clean: Array, image: Array) -> float:
     """Return the structural similarity of an image, clipped to values in [0, 1], with the options
-    of its authors.
+    of its authors: one for equal images.
 
     Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment", IEEE Trans. Image Processing
     2004.
@@ -75,30 +77,33 @@ def ssim(clean: Array, image: Array) -> float:
 # -- where images come from
 
 
-def resolve(folder: str | None, variable: str) -> str:
-    """Return the absolute path of the folder, or else of the one in an environment variable, or
-    else `SAMPLES`.
+def image_folder(folder: str | None, variable: str) -> str:
+    """Return the absolute path of the folder or, without one, of that in an environment variable
+    or, if it is not set, `SAMPLES`, which stands for scikit-learn's photographs; no folder is
+    looked for.
     """
     chosen = folder or os.environ.get(variable) or SAMPLES
     return chosen if chosen == SAMPLES else str(Path(chosen).expanduser().resolve())
 
 
-def source(folder: str) -> ImageDataset:
+def image_dataset(folder: str) -> ImageDataset:
     """Return a dataset whose `images` and `fingerprint` are those of a folder, or of the sample
-    photographs.
+    photographs for `SAMPLES`; nothing is read yet.
     """
     option = "" if folder == SAMPLES else f"(folder={folder!r})"
     dataset: Any = make_dataset(f"noisy_crops{option}")
-    source: ImageDataset = dataset
-    return source
+    images: ImageDataset = dataset
+    return images
 
 
 def training_images(folder: str, held_out: int) -> tuple[Images, Images]:
-    """Return training images and held-out ones, which are evenly spaced in the order of the names.
+    """Read the images of a folder; return those to learn from, and so many held out, evenly spaced
+    in the order of the names.
 
-    Of the sample photograph the right quarter is held out, or nothing.
+    Of the sample photograph the right quarter is held out for any positive number, or nothing for
+    zero. InvalidArgument refuses to hold out all images.
     """
-    images: Images = source(folder).images()
+    images: Images = image_dataset(folder).images()
     if folder == SAMPLES:
         picture = images[TRAINING_SAMPLE]
         if not held_out:
@@ -119,10 +124,10 @@ def training_images(folder: str, held_out: int) -> tuple[Images, Images]:
 
 
 def images_to_test(folder: str) -> Images:
-    """Return the test images of a folder, or refuse one that is smaller than the window of the
-    structural similarity.
+    """Read and return the test images of a folder, of the sample photographs one; InvalidArgument
+    refuses one that is smaller than the window of the structural similarity.
     """
-    images: Images = source(folder).images()
+    images: Images = image_dataset(folder).images()
     if folder == SAMPLES:
         images = {TEST_SAMPLE: images[TEST_SAMPLE]}
     check_sizes(images, WINDOW, "window of SSIM")
@@ -130,7 +135,9 @@ def images_to_test(folder: str) -> Images:
 
 
 def check_sizes(images: Images, least: int, owner: str) -> None:
-    """Refuse images that are smaller than their `owner`, the filters or the window."""
+    """Refuse, by InvalidArgument, images with a side of less than `least` pixels, that of their
+    `owner`, the filters or the window.
+    """
     for name, image in images.items():
         if min(image.shape) < least:
             raise InvalidArgument(
@@ -148,15 +155,16 @@ def gray(image: Array) -> Pixels:
 
 
 def signed_to_gray(image: Array) -> Pixels:
-    """Return an image as uint8, scaled to its own greatest magnitude; zero becomes the gray level
-    128.
+    """Return an image as uint8, scaled to its own greatest magnitude; zero, and NaN, become the
+    gray level 128.
     """
     image = np.nan_to_num(image)
     return np.round(128 + 127 * (image / (np.abs(image).max(initial=0.0) or 1.0))).astype(np.uint8)
 
 
 def mosaic(filters: Array) -> Pixels:
-    """Return filters (p, k, k) side by side as uint8, 256 at most.
+    """Return filters (p, k, k) side by side as uint8, the first 256 at most, in rows that make
+    about a square.
 
     Each is scaled to its own greatest magnitude; zero is gray in all of them.
     """

@@ -75,6 +75,9 @@ class InterpretationExperiment(LearningExperiment):
     samples: int = 6
 
     def problem(self, device: str = "cpu", **options: Images) -> DictionaryProblem:
+        """Draw the problem on a device; InvalidArgument refuses atoms that are no square images,
+        and numbers of atoms or samples below one.
+        """
         for name in ("atoms", "samples"):
             check_integer(name, getattr(self, name), 1)
         problem = super().problem(device, **options)
@@ -177,7 +180,9 @@ class ExplanationExperiment(InterpretationExperiment):
         return float64_array(super().problem().observations[-self.new_images :])
 
     def problem(self, device: str = "cpu", **options: Images) -> DictionaryProblem:
-        """Draw the problem without the images held out."""
+        """Draw the problem on a device without the last `new_images` images; InvalidArgument
+        refuses to hold out all of them.
+        """
         check_choice("explains", self.explains, EXPLANATIONS)
         number = check_integer("new_images", self.new_images, 1)
         problem = super().problem(device, **options)
@@ -239,6 +244,6 @@ class ExplanationExperiment(InterpretationExperiment):
         }
 
     def _codes(self, problem: DictionaryProblem) -> Array:
-        """Return the codes that the trained layers give a problem's observations."""
+        """Return the codes that the trained layers give a problem's observations, shape (n, p)."""
         with torch.no_grad():
             return float64_array(self.parts.algorithm.run(problem, self.depth).codes)

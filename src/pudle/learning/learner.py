@@ -19,7 +19,7 @@ from ..problems.l1 import DictionaryProblem
 from . import checkpoint
 from .options import TrainingOptions
 from .processes import Processes
-from .run import HISTORY, LearningRun, Measure, Row, learnable
+from .run import HISTORY, LearningRun, Measure, Row, check_learnable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,7 +159,7 @@ class Learner(TrainingOptions):
             zero, or the training diverges.
         """
         processes = processes or Processes()
-        problem = learnable(problem)
+        problem = check_learnable(problem)
         if not self.fresh:
             _warn_of_few_samples(problem)
         if self.fresh is not (source is not None):
@@ -196,14 +196,19 @@ class Learner(TrainingOptions):
 def _steps(
     run: LearningRun, budget: float | None, folder: Path | None, save_seconds: float
 ) -> Iterator[None]:
-    """Take the steps that are left, one by one, with the rows of the history and checkpoints."""
+    """Take the steps that are left, one by one, with the rows of the history and checkpoints; yield
+    after each.
+
+    It ends early where the budget is used up or the training has diverged. With a folder, a
+    checkpoint is written after the first step, and then every `save_seconds`.
+    """
     every = run.options.record_every or run.steps_per_epoch
     # The first checkpoint follows the first step: if the algorithm refuses that step, the folder
     # stays empty.
     saved = -math.inf
     # A training that is resumed after it diverged would only diverge again.
     while run.counts.step < run.total and not run.counts.diverged:
-        if budget is not None and run.processes.first_of(run.counts.seconds >= budget):
+        if budget is not None and run.processes.value_of_first(run.counts.seconds >= budget):
             return
         run.advance()
         if run.counts.weight and run.counts.step % every == 0:
@@ -215,7 +220,9 @@ def _steps(
 
 
 def _finish(run: LearningRun) -> Training:
-    """Return the result of a run, and warn where it is probably not the intended one."""
+    """Return the result of a run, with its status, and warn (LearningWarning) unless that is
+    ``ok``.
+    """
     rows, status, reason = run.counts.rows, "ok", run.counts.diverged
     losses = [row["loss"] for row in rows if not math.isnan(row["loss"])]
     if reason:
@@ -240,6 +247,9 @@ def _finish(run: LearningRun) -> Training:
 
 
 def _warn_of_few_samples(problem: DictionaryProblem) -> None:
+    """Warn (LearningWarning) if there are fewer samples than atoms; every position of a filter in
+    an image counts as a sample.
+    """
     # Every position of a filter in an image counts as a sample.
     atoms = problem.code_shape[1]
     samples = math.prod(problem.code_shape) // atoms

@@ -35,7 +35,7 @@ from .images import Images
 from .learner import Learner, LearningWarning, Training
 from .options import TrainingOptions
 from .processes import Processes
-from .run import LearningRun, Measure, Row, learnable
+from .run import LearningRun, Measure, Row, check_learnable
 
 #: The columns: a gap is 1 where a gradient has no error, because its reference is not certified or
 #: is zero.
@@ -65,6 +65,12 @@ class GradientError(Measure):
         check_options(self)
 
     def at(self, run: LearningRun) -> dict[str, float]:
+        """Return error, cosine and gap of the last step's gradient, all NaN in a row without a
+        measurement.
+
+        A measurement computes a certified reference. UnsupportedProblem says that the exact
+        gradient is not known for the problem or the algorithm.
+        """
         nothing, rows = dict.fromkeys((ERROR, COSINE, GAP), math.nan), run.counts.rows
         if default_target(run.problem, run.options.parts.algorithm) != "exact":
             raise UnsupportedProblem(
@@ -146,12 +152,16 @@ class LearningExperiment(TrainingOptions, OnDataset):
 
     @property
     def shows(self) -> str:
+        """The loss, the estimator, the layers and the optimizer."""
         layers = f"{self.depth} layers of {self.algorithm}"
         if not self.parts.algorithm.differentiable:
             layers = f"codes solved by {self.algorithm}"
         return f"{self.loss} loss: {self.estimator}, {layers}, {self.optimizer}"
 
     def expected_seconds(self) -> float | None:
+        """Return about how many seconds it takes on one core, the budget at most; None where the
+        dataset does not say how large it is.
+        """
         seconds = training_seconds(self, self.data, self.gradient_error)
         if seconds is None or self.budget is None:
             return seconds
@@ -169,16 +179,17 @@ class LearningExperiment(TrainingOptions, OnDataset):
         )
 
     def problem(self, device: str = "cpu", **options: Images) -> DictionaryProblem:
-        """Draw the problem on a device; `options` go to the dataset's `problem`.
+        """Draw the problem of the seed on a device; `options` go to the dataset's `problem`.
 
-        A dataset without the loss or without a dictionary to learn is refused, and so is a `start`
-        without a dictionary of that shape.
+        InvalidArgument refuses an unknown dtype, a dataset without the loss or without a dictionary
+        to learn, and a `start` of another shape; UnreadableResult one that cannot be read. Reads
+        that file, and imports the user's file that the dataset's spec names.
         """
         check_choice("dtype", self.dtype, DTYPES)
         dataset = self.data
         check_choice("loss", self.loss, dataset.losses)
         drawn: Any = dataset.reseeded(self.seed)
-        problem = learnable(
+        problem = check_learnable(
             drawn.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
         )
         if self.start is None:
@@ -192,7 +203,7 @@ class LearningExperiment(TrainingOptions, OnDataset):
 
     def source(self) -> SparseCodingDataset | None:
         """Return the dataset that fresh samples are drawn from, or None if the training takes the
-        problem's own.
+        problem's own; InvalidArgument refuses a dataset that cannot draw any.
         """
         if not self.fresh:
             return None
@@ -205,7 +216,9 @@ class LearningExperiment(TrainingOptions, OnDataset):
         )
 
     def measures(self) -> list[Measure]:
-        """Return the measures that every row of the history has."""
+        """Return the measures that every row of the history has: the error of the gradient, if it
+        is asked for.
+        """
         every = self.gradient_error
         return [] if every is None else [GradientError(check_integer("gradient_error", every, 1))]
 
@@ -234,10 +247,11 @@ class LearningExperiment(TrainingOptions, OnDataset):
     ) -> ExperimentResult:
         """Learn the dictionary; `resume` and `processes` are as in `Learner.fit`.
 
-        By default a training in the folder is resumed. On the CPU, seconds are processor seconds of
-        the process, which do not change when the machine is busy with other work. Rows are those of
-        `Training.history`; summary and arrays are those of `outcome`, with ``steps`` and the errors
-        of the gradient. The reason holds the warnings, if any.
+        By default a training in the folder is resumed. Checkpoint, history and dictionary are
+        written there. On the CPU, seconds are processor seconds of the process, which do not change
+        when the machine is busy with other work. Rows are those of `Training.history`; summary and
+        arrays are those of `outcome`, with ``steps`` and the errors of the gradient. The status is
+        ``diverged`` or ``ok``. The reason holds the warnings, if any, which are not shown.
         """
         problem = self.problem(device)
         with warnings.catch_warnings(record=True) as caught:
@@ -264,6 +278,7 @@ class LearningExperiment(TrainingOptions, OnDataset):
         )
 
     def fingerprint(self) -> str:
+        """Return a text of the dataset's state and, if there is one, of the `start`'s file."""
         if self.start is None:
             return self.data.fingerprint()
         with readable(Path(self.start), "give another one"):

@@ -80,7 +80,9 @@ def match_atoms(learned: Tensor | Array, generating: Tensor | Array) -> Matching
 
 
 def float64_array(values: Tensor | Array) -> Array:
-    """Return a tensor of any device, or an array, as a float64 array."""
+    """Return a tensor of any device, or an array, as a float64 array, which may share memory with
+    it.
+    """
     return np.asarray(
         values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float64
     )

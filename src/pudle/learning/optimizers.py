@@ -111,6 +111,9 @@ class Lbfgs(Optimizer):
     searches = True
 
     def make(self, theta: Tensor) -> optim.Optimizer:
+        """Return torch's optimizer of one tensor, without tolerances: the learner decides when to
+        stop, and absolute ones would stop early where gradients are small.
+        """
         # The learner decides when to stop; absolute tolerances would stop early where gradients are
         # small.
         return optim.LBFGS(

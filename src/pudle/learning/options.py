@@ -83,7 +83,9 @@ class TrainingOptions:
 
     @cached_property
     def parts(self) -> TrainingParts:
-        """The estimator, the algorithm, the optimizer and the schedule, made once."""
+        """The estimator, the algorithm, the optimizer and the schedule, made once; SpecError says
+        that a spec names nothing. Imports the users' files that specs name.
+        """
         objects: dict[str, Any] = {}
         for option in fields(TrainingOptions):
             declared = names.declared_part(option, getattr(self, option.name))
@@ -96,8 +98,8 @@ class TrainingOptions:
         return self.parts.algorithm
 
     def check(self) -> None:
-        """Refuse numbers out of range, a spec that cannot be read, and a warm start with fresh
-        samples.
+        """Refuse, by InvalidArgument, numbers out of range and a warm start with fresh samples, and
+        by SpecError a spec that cannot be read.
         """
         check_options(self, least={"depth": 0, "epochs": 0})
         if self.warm_start and self.fresh:
@@ -116,7 +118,8 @@ class TrainingOptions:
 
 def summaries(cls: type) -> dict[str, str]:
     """Return the first sentence that the docstrings of a class and of its bases have on each of its
-    fields, as a help text.
+    fields, as a help text without the full stop; a class's own sentence counts before that of a
+    base.
     """
     sentences: dict[str, str] = {}
     for base in reversed(cls.__mro__):

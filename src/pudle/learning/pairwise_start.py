@@ -125,7 +125,9 @@ def find_start(
 
 
 def _pairs(paired: Array, random: Generator) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of samples that seem to share an atom, in random order."""
+    """Yield the pairs of samples, as indices, whose inner product is at least `SHARED`, so that
+    they seem to share an atom, in an order that is drawn from `random`.
+    """
     correlation = np.abs(paired @ paired.T)
     first, second = np.nonzero(np.triu(correlation >= SHARED, 1))
     for place in random.permutation(len(first)):
@@ -147,7 +149,12 @@ class _AtomSearch:
         self.n_pairs = 0
 
     def weigh(self, first: int, second: int) -> None:
-        """Take the atom that a pair of samples shares, unless it is known or they share several."""
+        """Take the atom that a pair of samples, given by their indices, shares, unless it is known
+        or they share several.
+
+        Adds to `atoms` and `present`, and counts the pair in `n_pairs` unless both samples have a
+        known atom.
+        """
         # Such a pair leads to the atom that is known, or shares another one as well.
         if any(present[first] and present[second] for present in self.present):
             return
@@ -166,7 +173,7 @@ class _AtomSearch:
             self.present.append(np.abs(self.paired @ atom) >= PRESENT)
 
     def is_new(self, atom: Array) -> bool:
-        """Return whether no known atom is within twice the theorem's radius, up to its sign."""
+        """Tell whether no known atom is within twice the theorem's radius, up to its sign."""
         if not self.atoms:
             return True
         cosine = float(np.abs(np.stack(self.atoms) @ atom).max())
@@ -174,8 +181,8 @@ class _AtomSearch:
 
 
 def distances_of_atoms(learned: Array, generating: Array) -> Array:
-    """Return the distance of every generating atom from the learned one that it is matched with,
-    up to its sign.
+    """Return the distance of every generating atom, shape (q,), from the learned one that it is
+    matched with, up to its sign.
     """
     matching = match_atoms(learned, generating)
     distances: Array = norm(learned[:, matching.places] * matching.signs - generating, axis=0)
@@ -199,8 +206,10 @@ class PairwiseStartExperiment(LearningExperiment):
         return f"{super().title} from pairs of samples"
 
     @cached_property
-    def found(self) -> PairwiseStart:
-        """What the search finds in the observations."""
+    def pairwise_start(self) -> PairwiseStart:
+        """What the search finds in the observations; it is done once. InvalidArgument refuses
+        filters, and data in which too few atoms are found.
+        """
         problem = super().problem()
         if problem.dictionary.ndim != 2:
             raise InvalidArgument(
@@ -212,13 +221,16 @@ class PairwiseStartExperiment(LearningExperiment):
         return find_start(observations, components, self.n_nonzero_coefs, seed=self.seed)
 
     def problem(self, device: str = "cpu", **options: Images) -> DictionaryProblem:
+        """Draw the problem on a device, and search its observations for the dictionary to start
+        from, which takes the place of its own; a `start` is refused.
+        """
         if self.start is not None:
             raise InvalidArgument(
                 f"start={self.start!r} is not for this experiment, which finds its own: leave it"
                 " out"
             )
         problem = super().problem(device, **options)
-        dictionary = problem.dictionary.new_tensor(self.found.dictionary)
+        dictionary = problem.dictionary.new_tensor(self.pairwise_start.dictionary)
         return replace(problem, dictionary=dictionary)
 
     def outcome(
@@ -228,12 +240,12 @@ class PairwiseStartExperiment(LearningExperiment):
         atom from its generating one, how many are within ``1 / log p``, and pairs and seconds.
         """
         summary, arrays = super().outcome(problem, training, progress)
-        found = self.found
-        more: dict[str, Plain] = {"start_pairs": found.n_pairs, "start_seconds": found.seconds}
+        start = self.pairwise_start
+        more: dict[str, Plain] = {"start_pairs": start.n_pairs, "start_seconds": start.seconds}
         more["start_relative_error"] = training.rows[0]["relative_error"]
         if problem.generating_dictionary is not None:
             distances = distances_of_atoms(
-                found.dictionary, float64_array(problem.generating_dictionary)
+                start.dictionary, float64_array(problem.generating_dictionary)
             )
             more |= {
                 "start_largest_distance": float(distances.max()),

@@ -31,15 +31,22 @@ class Processes:
         """Return this process's part of a batch; parts differ by one sample at most."""
         return slice(samples * self.rank // self.size, samples * (self.rank + 1) // self.size)
 
-    def add(self, *tensors: Tensor) -> None:
-        """Replace tensors by their sums over the processes, the same bits in each."""
+    def sum_in_place(self, *tensors: Tensor) -> None:
+        """Replace tensors, in place, by their sums over the processes, the same bits in each; one
+        process sends nothing and leaves them as they are.
+
+        All processes must call it in the same order. PudleError says that another one does not
+        answer.
+        """
         if self.size > 1:
             with _one_line_errors():
                 for tensor in tensors:
                     distributed.all_reduce(tensor)
 
-    def first_of(self, value: Any) -> Any:
-        """Return the value that the first process has."""
+    def value_of_first(self, value: Any) -> Any:
+        """Return the value that the first process has, which it sends to the others; its own in a
+        single process. All processes must call it.
+        """
         values = [value]
         if self.size > 1:
             with _one_line_errors():
@@ -48,17 +55,19 @@ class Processes:
 
 
 def number_launched() -> int:
-    """Return the number of processes that ``torchrun`` started, one without it."""
+    """Return the number of processes that ``torchrun`` started, by its environment variables, one
+    without it.
+    """
     return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
 
 
 @contextlib.contextmanager
 def joined_processes(device: str, timeout: float) -> Iterator[tuple[Processes, str]]:
-    """Join the processes that ``torchrun`` started, if it did; yield them and this process's
-    device.
+    """Join the processes that ``torchrun`` started, if it did, until the context is left; yield
+    them and this process's device, a GPU of its own for ``cuda``.
 
     Who waits for the others more than `timeout` seconds, in a step or while one of them writes,
-    takes them for lost.
+    takes them for lost (PudleError). Without torchrun nothing is joined.
     """
     if number_launched() == 1:
         yield Processes(), device

@@ -46,14 +46,14 @@ class RecoveryBaseline(Experiment):
     def run(
         self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
     ) -> ExperimentResult:
-        """Learn the dictionary.
+        """Learn the dictionary by the package, in one thread; nothing is written into the folder.
 
         One row at the start and one per pass: ``epoch``, ``seconds`` (of the processor, without the
         matching), ``dictionary_error`` and ``relative_error`` (distance to the generating
         dictionary, atoms of unit norm and matched by optimal assignment). The summary holds
-        ``method``, the first and last of both errors and ``seconds``. The array
-        ``dictionary`` is the learned one. `UnsupportedProblem` is raised on another device than the
-        CPU, and for a dataset without a generating dense dictionary.
+        ``method``, the first and last of both errors and ``seconds``. The array ``dictionary`` is
+        the learned one. `UnsupportedProblem` is raised on another device than the CPU, and for a
+        dataset without a generating dense dictionary.
         """
         problem = LearningExperiment(self.dataset, seed=self.seed).problem()
         generating, penalty = problem.generating_dictionary, problem.penalty
@@ -95,11 +95,12 @@ class RecoveryBaseline(Experiment):
 def _sklearn(
     baseline: RecoveryBaseline, observations: Array, dictionary: Array, penalty: float
 ) -> Iterator[Array]:
-    """scikit-learn's online dictionary learning: exact lasso codes of a batch, then block
-    coordinate descent on the atoms.
+    """Learn by scikit-learn's online dictionary learning, exact lasso codes of a batch, then block
+    coordinate descent on the atoms; yield the dictionary after each pass, without end.
 
     The package replaces an atom that no code of the *first* batch uses by a sample, so that its
-    start is lost: choose a `batch` so large that it uses every atom.
+    start is lost: choose a `batch` so large that it uses every atom. The order of the samples is
+    drawn anew in each pass from a stream of the baseline's seed.
 
     Source: Mairal, Bach, Ponce and Sapiro, "Online dictionary learning for sparse coding", ICML
     2009.
@@ -126,10 +127,11 @@ def _sklearn(
 def _spams(
     baseline: RecoveryBaseline, observations: Array, dictionary: Array, penalty: float
 ) -> Iterator[Array]:
-    """SPAMS: the same online algorithm, by its authors, with lasso codes by LARS, in a sample order
-    of its own.
+    """Learn by SPAMS, the same online algorithm, by its authors, with lasso codes by LARS, in a
+    sample order of its own; yield the dictionary after each pass, without end.
 
-    A pass takes as many whole batches of `batch` samples as the data has.
+    A pass takes as many whole batches of `batch` samples as the data has. MissingDependency says
+    that the package is not installed.
     """
     train = peers.require("spams", "baselines").trainDL
     columns, model = np.asfortranarray(observations.T), None

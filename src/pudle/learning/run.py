@@ -52,7 +52,7 @@ class Measure(ABC):
         same ones; its time does not count as the training's.
 
         What is measured follows from the run's `problem`, its `theta`, the problem `learned` there,
-        the `options`, and the `last` step, if there was one yet.
+        the `options`, and the `last` step, if there was one yet. The run is not changed.
         """
 
 
@@ -62,6 +62,9 @@ class RecoveryErrors(Measure):
     """
 
     def at(self, run: LearningRun) -> dict[str, float]:
+        """Return ``dictionary_error`` and ``relative_error``, with ``support_recovery`` once a step
+        was taken on samples whose codes are known; nothing without a generating dictionary.
+        """
         generating = run.problem.generating_dictionary
         if generating is None:
             return {}
@@ -73,7 +76,7 @@ class RecoveryErrors(Measure):
         matched = support[:, torch.as_tensor(matching.places, device=support.device)]
         common_size = (generating_support & matched).sum()
         counts = torch.stack([common_size, generating_support.sum() + matched.sum()])
-        run.processes.add(counts)
+        run.processes.sum_in_place(counts)
         common, sizes = counts.tolist()
         return matching.errors | {"support_recovery": 2 * common / max(sizes, 1)}
 
@@ -184,15 +187,19 @@ class LearningRun:
         return replace(self.problem, **self.problem.fields_at(self.theta.detach()))
 
     def problem_of_batch(self, batch: dict[str, Tensor], theta: Tensor) -> DictionaryProblem:
-        """Return the problem of a batch at a parameter, as the estimator sees it."""
+        """Return the problem of a batch at a parameter, as the estimator sees it: without the
+        generating dictionary and codes.
+        """
         changes = batch | self.problem.fields_at(theta) | _HIDDEN
         changes.pop("initial", None)
         return replace(self.problem, **changes)
 
     @functools.cached_property
     def configuration(self) -> dict[str, object]:
-        """All that the steps depend on, so that a checkpoint is never continued as another
-        training.
+        """All that the steps depend on, as plain values by name and a digest of the data, so that a
+        checkpoint is never continued as another training.
+
+        The number of epochs is left out unless the schedule depends on it.
         """
         configuration: dict[str, object] = {**self.options.describe()}
         if not self.options.parts.schedule.needs_epochs:
@@ -211,7 +218,10 @@ class LearningRun:
         return configuration | {"data": digest.hexdigest()[:16]}
 
     def sample_indices(self, step: int) -> Tensor:
-        """Return the indices of the samples that a step takes, the first step being 0."""
+        """Return the indices of the samples that a step takes, over all processes, the first step
+        being 0: in their order where a batch is all of them, else in one that is drawn by the seed
+        for every epoch.
+        """
         epoch, index = divmod(step, self.steps_per_epoch)
         total, first = len(self.problem.observations), index * self.batch_size
         if self.batch_size == total:
@@ -219,12 +229,12 @@ class LearningRun:
         return _sample_order(self.options.seed, epoch, total)[first : first + self.batch_size]
 
     def batch(self, step: int, processes: Processes | None = None) -> tuple[int, dict[str, Tensor]]:
-        """Return the number of samples of a step, counted from 0, over all processes, and of those
-        that this process, or another, treats the observations, the targets, the generating codes
-        and the codes to start from, as far as there are any.
+        """Return the number of samples of a step, counted from 0, over all processes, and the
+        tensors, by field, of the samples among them that this process, or another, treats.
 
-        A batch is a function of the seed, the step and the codes, so that a training can be
-        resumed.
+        These are the observations, the targets, the generating codes and, as ``initial``, the codes
+        to start from, as far as there are any. A batch is a function of the seed, the step and the
+        codes, so that a training can be resumed; fresh samples come from a stream of the step.
         """
         problem, samples = self.problem, self.batch_size
         processes = processes or self.processes
@@ -248,9 +258,13 @@ class LearningRun:
 
     @torch_threads(1)
     def advance(self) -> None:
-        """Take one step, or count it as `diverged`; the parameter then stays the last good one.
+        """Take one step, or note in `counts.diverged` why none can be taken; the parameter then
+        stays the last good one.
 
-        Estimators take more threads where their tensors are large or come in blocks.
+        Changes the parameter, whose atoms have unit norm afterwards, the optimizer, the schedule,
+        the codes of a warm start, `counts` and `last`. An estimator with a seed gets another one in
+        every step. Torch has one thread meanwhile; estimators take more where their tensors are
+        large or come in blocks.
         """
         start, counts = self.clock(), self.counts
         samples, batch = self.batch(counts.step)
@@ -279,7 +293,7 @@ class LearningRun:
             # The codes of all processes' samples, because another may treat them next time.
             known = self.codes.new_zeros(samples, *self.codes.shape[1:])
             known[self.processes.part(samples)] = evaluations[-1].codes
-            self.processes.add(known)
+            self.processes.sum_in_place(known)
             self.codes[self.sample_indices(counts.step)] = known
         # A line search evaluates at several dictionaries; the first is the one the step starts
         # from.
@@ -297,11 +311,14 @@ class LearningRun:
     def evaluate(
         self, estimator: GradientEstimator, samples: int, batch: dict[str, Tensor]
     ) -> Evaluation:
-        """Evaluate a batch at the current parameter.
+        """Evaluate a batch at the current parameter: its loss, and the gradient that the optimizer
+        receives. The parameter is not changed.
 
         For an optimizer that searches, the loss is evaluated at unit atoms ``u = d / |d|``, and the
         gradient is that of this function, ``(I - u u^T) g / |d|`` for every atom, g being the
-        estimate at u. For a `tangent` optimizer the gradient is ``(I - d d^T) g``.
+        estimate at u. For a `tangent` optimizer the gradient is ``(I - d d^T) g``. `Diverged` is
+        raised for numbers that are not finite, and for what an algorithm refuses after the first
+        step.
         """
         theta, optimizer = self.theta.detach().clone(), self.options.parts.optimizer
         dictionary = self.problem.dictionary_of(theta)
@@ -322,7 +339,12 @@ class LearningRun:
     def _estimate(
         self, estimator: GradientEstimator, samples: int, batch: dict[str, Tensor], theta: Tensor
     ) -> tuple[float, Tensor, Tensor]:
-        """Return loss, gradient and codes of a batch at a parameter, or raise `Diverged`."""
+        """Return the mean loss and gradient of a batch over all processes, and the codes of this
+        one's samples, or raise `Diverged`.
+
+        What an algorithm or the estimator refuses (InvalidArgument) is raised as it is in the first
+        evaluation, where the user's argument is wrong; later the learning has led there.
+        """
         n_here, loss, failure = len(batch["observations"]), 0.0, ""
         gradient = torch.zeros_like(theta)
         codes = [theta.new_zeros(0, *self.problem.code_shape[1:])]
@@ -352,11 +374,13 @@ class LearningRun:
         return self._sum_over_processes(loss, gradient, failure), gradient, torch.cat(codes)
 
     def _sum_over_processes(self, loss: float, gradient: Tensor, failure: str) -> float:
-        """Sum loss and gradient over the processes, and return the loss; in a step that fails for
-        one process, all raise `Diverged`.
+        """Sum loss and gradient over the processes, the gradient in place, and return the loss.
+
+        All processes raise `Diverged` in a step that fails for one, or whose loss or gradient is
+        not finite.
         """
         sums = torch.tensor([loss, bool(failure)], dtype=torch.float64, device=gradient.device)
-        self.processes.add(sums, gradient)
+        self.processes.sum_in_place(sums, gradient)
         total, failures = map(float, sums)
         if failures:
             failure = failure or "it failed for the samples of another process"
@@ -369,11 +393,14 @@ class LearningRun:
         return total
 
     def record(self) -> None:
-        """Add a row to the history, with means over the steps since the last one."""
+        """Add a row to the history, with means over the steps since the last one, which then begin
+        anew, and with what is measured now.
+        """
         with threads_for(math.prod(self.problem.code_shape)):
             self._record()
 
     def _record(self) -> None:
+        """Add the row, in as many threads as are set."""
         counts, weight = self.counts, self.counts.weight or math.nan
         row = dict.fromkeys(HISTORY, math.nan) | {
             "epoch": counts.step / self.steps_per_epoch,
@@ -398,8 +425,8 @@ class LearningRun:
 
 
 def check_maker_result(maker: Optimizer | Schedule, result: object, kind: type[T]) -> T:
-    """Return the optimizer or the schedule that a user's class made for torch, or refuse another
-    type.
+    """Return the optimizer or the schedule that a user's class made for torch, or refuse, by
+    InvalidArgument, another type than `kind`.
     """
     if not isinstance(result, kind):
         raise InvalidArgument(
@@ -410,7 +437,9 @@ def check_maker_result(maker: Optimizer | Schedule, result: object, kind: type[T
 
 
 def check_estimate(estimator: GradientEstimator, estimate: object, theta: Tensor) -> None:
-    """Refuse what a user's estimator returns in place of an estimate of the gradient."""
+    """Refuse, by InvalidArgument, what a user's estimator returns in place of an estimate whose
+    gradient has theta's shape.
+    """
     if not isinstance(estimate, Estimate):
         raise InvalidArgument(
             f"{names.text(estimator)} returns {type(estimate).__name__}: return a pudle.Estimate"
@@ -424,8 +453,10 @@ def check_estimate(estimator: GradientEstimator, estimate: object, theta: Tensor
         )
 
 
-def learnable(problem: Problem) -> DictionaryProblem:
-    """Return a problem, or refuse one that no dictionary can be learned from."""
+def check_learnable(problem: Problem) -> DictionaryProblem:
+    """Return the problem, or refuse, by InvalidArgument, one that no dictionary can be learned
+    from: of another kind, or whose samples are all the same.
+    """
     if not isinstance(problem, DictionaryProblem):
         raise InvalidArgument(
             f"a {type(problem).__name__} has no dictionary to learn: give a SparseCoding or a"

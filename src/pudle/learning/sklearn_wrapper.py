@@ -119,8 +119,11 @@ class UnrolledDictionaryLearning(
         return checked
 
     def _begin(self, X: Array, random: np.random.RandomState) -> None:
-        """Draw the first dictionary: samples of unit norm, with noise so that no two atoms are
-        alike.
+        """Draw the first dictionary into `components_`: samples of unit norm, with noise so that no
+        two atoms are alike.
+
+        Samples that are zero are left out; where there are fewer samples than atoms, the other
+        atoms are noise alone. Advances `random`.
         """
         features = X.shape[1]
         atoms = features if self.n_components is None else self.n_components
@@ -155,7 +158,12 @@ class UnrolledDictionaryLearning(
         return self
 
     def transform(self, X: Any) -> Any:
-        """Return the codes of observations, shape (n_samples, n_components)."""
+        """Return the codes of observations, shape (n_samples, n_components), in the dtype of X;
+        nothing is changed or drawn.
+
+        They minimize the inner problem or, where the thresholding rule leads elsewhere, are those
+        after `depth` layers. NotFittedError is raised before ``fit``.
+        """
         check_is_fitted(self)
         samples, threads = self._validate(X, reset=False), _number_of_threads(self.n_jobs)
         algorithm = self._learner(0).parts.algorithm
@@ -166,7 +174,9 @@ class UnrolledDictionaryLearning(
             return algorithm.run(self._problem(samples), self.depth).codes.numpy()
 
     def _minimizers(self, samples: Array) -> Array:
-        """Return the codes that minimize the inner problem, shape (n_samples, n_components)."""
+        """Return the codes that minimize the inner problem, shape (n_samples, n_components), solved
+        exactly in blocks of samples, which may run in several threads.
+        """
         codes = np.empty((len(samples), len(self.components_)), samples.dtype)
 
         def solve(rows: slice) -> None:
@@ -191,6 +201,9 @@ class UnrolledDictionaryLearning(
         return Learner(**{name: parameters[name] for name in options}, seed=seed)
 
     def _problem(self, X: Array) -> SparseCoding:
+        """Return the sparse coding problem of observations with the current dictionary, both
+        copied; InvalidArgument refuses an `alpha` that is not positive.
+        """
         # Copies: torch would share memory, warns of read-only arrays, and refuses reversed ones.
         return SparseCoding(
             observations=torch.tensor(X.copy()),
@@ -202,7 +215,10 @@ class UnrolledDictionaryLearning(
 
 
 def _number_of_threads(n_jobs: int | None) -> int:
-    """Return the number of threads that `n_jobs` stands for, by scikit-learn's conventions."""
+    """Return the number of threads that `n_jobs` stands for, by scikit-learn's conventions; within
+    one of joblib's workers no more than its share. InvalidArgument refuses zero and what is no
+    whole number.
+    """
     if n_jobs is not None and (not isinstance(n_jobs, Integral) or n_jobs == 0):
         raise InvalidArgument(
             f"n_jobs={n_jobs!r} is no number of threads: give one >= 1, -1 for all cores, or None"
@@ -217,7 +233,7 @@ def _number_of_threads(n_jobs: int | None) -> int:
 
 def _share_of_a_worker() -> int:
     """Return the number of threads for one of joblib's workers: a process as many as joblib, or the
-    user, tells it in its environment, and a thread only itself.
+    user, tells it in OMP_NUM_THREADS, one without, and a thread only itself.
     """
     if threading.current_thread() is not threading.main_thread():
         return 1

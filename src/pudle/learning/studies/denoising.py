@@ -39,8 +39,11 @@ def _family(
     budget: float,
     lengths: Mapping[str, tuple[int, int]],
 ) -> dict[str, Experiment]:
-    """Return experiments by name: each gradient, the best one with learned penalties, and other
-    packages' methods.
+    """Return experiments by name, which begins with the prefix: each gradient, the best one with
+    learned penalties, and other packages' methods.
+
+    `images` is the folder to learn from and to test on, by default those of the environment, and
+    `lengths` has the numbers of crops and epochs of gradients that differ from the training's.
     """
     trainings = {
         name: replace(

@@ -37,6 +37,9 @@ _DATASET = (
 def _experiment(
     gradient: str, name: str, rate: str, epochs: int, batch: int | None = None
 ) -> LearningExperiment:
+    """Return the training with a gradient of `GRADIENTS`, an optimizer by its name and a learning
+    rate; full batches by default, and a row of the history for every step.
+    """
     estimator, loss = GRADIENTS[gradient]
     tangent = ", tangent=True" if name == "adam_tangent" else ""
     optimizer = f"{name.removesuffix('_tangent')}(learning_rate={rate}{tangent})"

@@ -133,6 +133,9 @@ _SHAPES = {
 
 
 def _from_pairs(shape: tuple[int, int, int, int], seed: int) -> PairwiseStartExperiment:
+    """Return the training from pairs of samples whose numbers of samples, features, components and
+    epochs are given.
+    """
     n_samples, n_features, n_components, epochs = shape
     return PairwiseStartExperiment(
         f"sparse_gaussian(n_samples={n_samples}, n_features={n_features},"
