@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pudle.measuring.results.score import ScoreRecord, ScoreRow
 from pudle.measuring.stored_files import STATUSES
 
-from .selected import _Cells, by_case, record, require_ok, selection
+from .selected import _Cells, add_case_classes, record, require_ok, selection
 
 
 def _median(metric: str, unit: str) -> Callable[["_Accuracy", str, int], float]:
-    """Return a method that gives the median of a metric over the seeds."""
+    """Return a benchmark method, with its unit for asv, that gives the median of a metric over the
+    seeds; for a cell whose status is not ok it raises what `require_ok` does.
+    """
 
     def track(self: "_Accuracy", estimator: str, depth: int) -> float:
         require_ok(self.verdict)
@@ -38,7 +40,9 @@ class _Accuracy(_Cells):
         self.look_up(record(self.case, estimator), depth)
 
     def look_up(self, stored: ScoreRecord, depth: int) -> None:
-        """Take the scores at a depth from a record."""
+        """Set `rows` to the scores at a depth, against the first target of the record's case, and
+        `verdict` to the worst status of these.
+        """
         target = stored.case.targets[0]
         self.rows = [row for row in stored.scores if (row.depth, row.target) == (depth, target)]
         self.verdict = stored.at(depth, target)
@@ -52,4 +56,4 @@ class _Accuracy(_Cells):
     track_status.unit = "status"  # type: ignore[attr-defined]
 
 
-by_case(_Accuracy, selection().tracked_depths, globals())
+add_case_classes(_Accuracy, selection().tracked_depths, globals())

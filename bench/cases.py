@@ -72,8 +72,9 @@ def _cases(
     targets: Texts = ("exact",),
     solver: str = "",
 ) -> tuple[Case, ...]:
-    """Return a case per problem and loss; a problem is a name, a dataset with ``{n}`` for the
-    samples, and an algorithm, whose place a `solver` takes.
+    """Return a case per problem and loss, ``lasso`` and ``reconstruction``, with the seeds from 0;
+    a problem is a name, a dataset with ``{n}`` for the samples, and an algorithm, whose place a
+    `solver` takes.
     """
     return tuple(
         Case(

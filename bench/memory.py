@@ -3,7 +3,7 @@
 from pudle.measuring.meters import touch
 from pudle.measuring.results.cost import MEMORY
 
-from .selected import _Estimates, by_case, selection
+from .selected import _Estimates, add_case_classes, selection
 
 
 class _Memory(_Estimates):
@@ -20,4 +20,4 @@ class _Memory(_Estimates):
         self.estimator.estimate(self.problem, self.algorithm, depth)
 
 
-by_case(_Memory, selection().timed_depths, globals())
+add_case_classes(_Memory, selection().timed_depths, globals())

@@ -42,10 +42,11 @@ MOST_FILLING = 7 * 24 * 3600.0
 
 @functools.cache
 def selection() -> Selection:
-    """Return the selection of the file that `PUDLE_SELECTION` names, by default that of the profile
-    `quick`, and set torch to one thread for good.
+    """Return the selection of the file that the environment variable `PUDLE_SELECTION` names, by
+    default that of the profile `quick`, and set torch to one thread for good.
 
-    The same file serves discovery, every cell, and both sides of a comparison.
+    The file is read once per process. The same file serves discovery, every cell, and both sides of
+    a comparison.
     """
     # With two threads on two busy cores, small kernels run many times slower.
     torch.set_num_threads(1)
@@ -55,8 +56,11 @@ def selection() -> Selection:
 
 @functools.cache
 def store() -> Store:
-    """Return the store beside the selection's file; that of a plain `asv run` lies in the checkout
-    that holds this file, and its commit is known if it is the one that is installed.
+    """Return the store beside the selection's file, whose records get no commit; that of a plain
+    `asv run` lies in ``.asv`` of the checkout that holds this file, and its commit is known if it
+    is the one that is installed.
+
+    It is found once per process, and nothing is made or written.
     """
     chosen, label, path = selection(), ("", False), os.environ.get(SELECTION_VARIABLE)
     folder = Path(path or "").parent
@@ -68,9 +72,10 @@ def store() -> Store:
 
 
 def record(case: Case, estimator: str) -> ScoreRecord:
-    """Return the stored record of an estimator on a case.
+    """Return the stored record of an estimator on a case; nothing is measured.
 
     NotImplementedError makes asv skip the cell: for an estimator that this commit lacks.
+    RuntimeError makes it fail, where the store has no such record.
     """
     if reason := lacking(estimator):
         raise NotImplementedError(reason)
@@ -81,7 +86,9 @@ def record(case: Case, estimator: str) -> ScoreRecord:
 
 
 def lacking(estimator: str) -> str:
-    """Return why this commit has no such estimator, an empty text if it has."""
+    """Return why this commit has no such estimator, an empty text if it has; a user's file that the
+    spec names is imported.
+    """
     try:
         make_estimator(estimator)
     except SpecError as error:
@@ -90,15 +97,19 @@ def lacking(estimator: str) -> str:
 
 
 def require_ok(measurement: MeasurementStatus) -> None:
-    """Skip a cell with a finding instead of a number, and fail a cell where something broke."""
+    """Skip a cell with a finding instead of a number (NotImplementedError), and fail a cell where
+    something broke (RuntimeError); do nothing for ``ok``.
+    """
     status, reason = measurement
     if status != "ok":
         raise (RuntimeError if status in BROKEN else NotImplementedError)(f"{status}: {reason}")
 
 
 def prepare() -> None:
-    """Load what every cell needs and would take a second to load itself: the code that draws
-    problems and computes gradients, and the digests of sources that results are found by.
+    """Load into this process what every cell needs and would take a second to load itself: kernels,
+    the problems' code, and the digests of sources that results are found by.
+
+    A case or estimator that raises an error is passed over: it fails in its own cells.
     """
     kernels.prepare({DTYPES[case.dtype] for case in selection().cases})
     for case, estimator in selection().pairs:
@@ -122,8 +133,12 @@ class _Cells:
     timeout = selection().timeout
 
     def setup_cache(self) -> None:
-        """Fill the store before the first cell, as `pudle run` does; asv calls it once for all
-        classes. `pudle report` then shows the run, and `pudle run` continues it.
+        """Fill the store before the first cell, as `pudle run` does, in as many processes as there
+        are cores; asv calls it once for all classes.
+
+        Estimators that this commit lacks are left out. In a plain `asv run` the selection, the
+        lists of the run and asv's configuration are written as well: `pudle report` then shows the
+        run, and `pudle run` continues it. PudleError says that another run holds the folder.
         """
         known = (spec for spec in selection().estimators if not lacking(spec))
         run = Run(replace(selection(), estimators=tuple(known)), store())
@@ -144,6 +159,9 @@ class _Estimates(_Cells):
     metric: ClassVar[str]
 
     def setup(self, estimator: str, depth: int) -> None:
+        """Make the problem, the algorithm and the estimator of a cell; skip the cell where its
+        score is no number or the store has no cost, and fail it where one of the two broke.
+        """
         require_ok(record(self.case, estimator).at(depth))
         stored = EstimateCost(self.metric, self.case, estimator, depth).read(store())
         if stored is None:
@@ -153,11 +171,13 @@ class _Estimates(_Cells):
         self.estimator = make_estimator(estimator)
 
 
-def by_case(
+def add_case_classes(
     base: type[_Cells], depths: Iterable[int], module: dict[str, object], ending: str = ""
 ) -> None:
-    """Add a class for each case to the names of a module, with the estimators and those of the
-    depths that are measured on it.
+    """Add a class for each case to `module`, the names of a module, with the estimators and those
+    of the depths that are measured on it; a case without any gets none.
+
+    A class has the case's name, with underscores for other characters, and the `ending`.
     """
     selected, measured_depths = selection(), {*depths}
     for case in selected.cases:

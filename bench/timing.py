@@ -6,7 +6,7 @@ from pudle import kernel_choice
 from pudle.measuring.meters import clock
 from pudle.measuring.results.cost import TIME, TORCH_TIME
 
-from .selected import _Estimates, by_case, selection
+from .selected import _Estimates, add_case_classes, selection
 
 
 class _Time(_Estimates):
@@ -38,5 +38,5 @@ class _TorchTime(_Time):
         os.environ[kernel_choice.VARIABLE] = "torch"
 
 
-by_case(_Time, selection().timed_depths, globals())
-by_case(_TorchTime, selection().torch_depths, globals(), "_torch")
+add_case_classes(_Time, selection().timed_depths, globals())
+add_case_classes(_TorchTime, selection().torch_depths, globals(), "_torch")
