@@ -56,7 +56,9 @@ class Equilibrium(ArraysDataset):
         check_options(self, below_one=("contraction",), at_most={"n_samples": IMAGES})
 
     def make(self, loss: str, tensor: ToTensor) -> FixedPoint:
-        """Draw images and weights; the one outer loss is the mean ``cross_entropy`` over images."""
+        """Draw images and weights from one stream of the seed, and return the problem, from states
+        of zero; its one outer loss is the mean ``cross_entropy`` over images.
+        """
         (digits, targets), random, width = handwritten_digits(), self.generator(), self.n_components
         chosen = random.permutation(IMAGES)[: self.n_samples]
         blocks: FloatArray = digits[chosen].reshape(-1, 4, 2, 4, 2).mean((2, 4))

@@ -98,6 +98,9 @@ class SoftmaxLoss(MeanLoss):
     steepest = 0.5
 
     def curvatures(self, weights: Tensor, radius: float) -> Tensor:
+        """Return a bound on the curvature of each row's loss in a ball around some weights, shape
+        (n,): at most 1/2.
+        """
         # The Hessian is diag(s) - s s^T: at most the largest entry of s, its trace, and 1/2. The
         # third derivative is at most sqrt(2) times that.
         softmax, reach = self.scores(weights).softmax(1), self.reach(radius)
@@ -208,6 +211,9 @@ class HyperCleaning(ArraysDataset):
             return cross_entropy(validation_images.to(theta) @ weights, validation_labels)
 
         def constants(weights: Tensor, theta: Tensor, v: Tensor, radius: float) -> Constants:
+            """Return bounds on the derivatives in a ball around some weights, along `v` those of
+            the Hessian and of the mixed derivative.
+            """
             weight, size, count = (
                 theta.double().sigmoid(),
                 float(weights.norm()),

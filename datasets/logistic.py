@@ -29,6 +29,9 @@ class LogisticLoss(MeanLoss):
     steepest = 0.25
 
     def curvatures(self, weights: Tensor, radius: float) -> Tensor:
+        """Return a bound on the curvature of each row's loss in a ball around some weights, shape
+        (n,): at most 1/4.
+        """
         # They fall with the margin, and are no less than the third derivatives.
         margins = self.scores(weights).abs() - self.reach(radius)
         margins = margins.clamp(min=0)
@@ -154,6 +157,9 @@ class LogisticRegression(CheckedOptions, ArraysDataset):
         inside, outside = LogisticLoss(training), LogisticLoss(held_out)
 
         def constants(weights: Tensor, theta: Tensor, v: Tensor, radius: float) -> Constants:
+            """Return bounds on the derivatives in a ball around some weights, along `v` those of
+            the Hessian and of the mixed derivative.
+            """
             penalties, size = theta.exp(), float(weights.norm())
             strongest, reached = float(penalties.max()), penalties * (weights.abs() + radius)
             third = inside.curvatures(weights, radius).clamp(max=THIRD_DERIVATIVE)

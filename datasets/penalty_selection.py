@@ -66,8 +66,8 @@ class HeldOutRegression(ArraysDataset):
         )
 
     def make(self, loss: str, tensor: ToTensor) -> PenaltySelection:
-        """Return the problem; its one outer loss, ``held_out``, is the mean of half the squared
-        error on the held-out data.
+        """Draw codes, designs and noise from one stream of the seed, and return the problem; its
+        one outer loss, ``held_out``, is the mean of half the squared error on the held-out data.
         """
         random = self.generator()
         codes = sparse_codes(
@@ -92,8 +92,8 @@ class HeldOutRegression(ArraysDataset):
         )
 
     def _design(self, random: np.random.Generator, rows: int) -> FloatArray:
-        """Draw rows of an autoregressive process of order one, with unit variance before the
-        scaling.
+        """Draw rows of an autoregressive process of order one from `random`, with unit variance
+        before the scaling; shape (rows, n_components).
         """
         columns = random.standard_normal((self.n_components, rows))
         for j in range(1, self.n_components):

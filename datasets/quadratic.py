@@ -65,6 +65,7 @@ class Quadratic(ArraysDataset):
         random, inner, outer = self.generator(), self.n_inner, self.n_outer
 
         def covariance(size: int) -> FloatArray:
+            """Draw vectors of a size, and return their covariance."""
             scales = np.sqrt(np.geomspace(1.0, 1 / self.kappa, size))
             basis = np.linalg.qr(random.standard_normal((size, size)))[0]
             vectors = random.standard_normal((self.n_samples, size)) * scales @ basis.T
@@ -83,6 +84,9 @@ class Quadratic(ArraysDataset):
             return z @ square.to(z) @ z / 2 + (t @ coupling.to(z) + linear.to(z)) @ z
 
         def constants(z: Tensor, theta: Tensor, v: Tensor, radius: float) -> Constants:
+            """Return bounds on the derivatives, which hold everywhere, and on the terms that
+            gradients are made of at z and theta.
+            """
             size, length = float(z.norm()), float(theta.norm())
             return Constants(
                 gradient=norms[0],

@@ -66,8 +66,9 @@ class RidgeRegression(ArraysDataset):
             )
 
     def make(self, loss: str, tensor: ToTensor) -> Ridge:
-        """Return the problem; its one outer loss, ``linear``, is the mean of ``c^T z`` with
-        standard normal c.
+        """Draw singular vectors, observations and weights from one stream of the seed, and return
+        the problem; its one outer loss, ``linear``, is the mean of ``c^T z`` with standard normal
+        c.
         """
         random = self.generator()
         left_vectors, right_vectors = np.linalg.qr(

@@ -82,8 +82,10 @@ class APosteriori(SweepEstimator):
     def _ends(
         self, problem: Problem, algorithm: Algorithm, caps: Sequence[int]
     ) -> Iterator[Estimate]:
-        """Yield the estimate for each of some caps, which ascend: what one asks for is nothing to
-        the later ones.
+        """Run the algorithm, and yield the estimate for each of some caps, which ascend: at the
+        first checked state that is accurate enough, or at the cap.
+
+        A check at one cap counts for the later ones; checks are few, see the class.
         """
         state, step = algorithm.start(problem), algorithm.step_size(problem)
         checks, last, due, met = list[Estimate](), (inf, 1.0), inf, False

@@ -34,5 +34,6 @@ class Alternating(CodesEstimator):
     def gradients_at(
         self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
+        """Yield the direct part at each state, without diagnostics of its own."""
         for state in states:
             yield direct_gradient(problem, state.codes), {}

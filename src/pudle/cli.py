@@ -184,7 +184,10 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def removal_advice(words: list[str]) -> str:
-    """Return the advice on a removed command or option that was typed; empty if none was."""
+    """Return the advice on a removed command or option that was typed; empty if none was.
+
+    `words` are the arguments of the command line.
+    """
     typed = [word.partition("=")[0] for word in words]
     for removed, instead in GONE.items():
         command, *options = removed.split()
@@ -194,8 +197,8 @@ def removal_advice(words: list[str]) -> str:
 
 
 def _discard(stream: TextIO) -> None:
-    """Drop what the interpreter still holds back for a stream: it must not fail once more when the
-    program ends.
+    """Lead a stream to the null device: what the interpreter still holds back for it must not fail
+    once more when the program ends.
     """
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -18,6 +18,8 @@ ALWAYS_GIVEN = "seed"
 def with_values(thing: T, **values: object) -> T:
     """Return a copy of an object with other values; those that are no fields become attributes, as
     the seed of a class without options does.
+
+    A dataclass checks the values anew. Other attributes are those of the object itself, not copies.
     """
     if is_dataclass(thing) and {field.name for field in fields(thing)} >= values.keys():
         copied: T = replace(cast(Any, thing), **values)

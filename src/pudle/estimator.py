@@ -162,13 +162,16 @@ class GradientEstimator(ABC):
 
     @abstractmethod
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        """Estimate the gradient from `depth` layers of `algorithm` on `problem`.
+        """Estimate the gradient from `depth` layers of `algorithm` on `problem`, neither of which
+        it changes.
 
         Raises
         ------
         UnsupportedProblem
             If the estimator cannot treat this problem; the text says what is missing and what to
             use instead.
+        InvalidArgument
+            If the depth is no whole number of at least 0, or the algorithm's step is too large.
         """
 
     def sweep(
@@ -213,7 +216,9 @@ class GradientEstimator(ABC):
 
 
 def _refusing_unsupported(method: Callable[..., Returned]) -> Callable[..., Returned]:
-    """Return an `estimate` or a `sweep` that first refuses what its estimator cannot treat."""
+    """Return an `estimate` or a `sweep` that first calls `check_supported`, which raises
+    `UnsupportedProblem` for what its estimator cannot treat.
+    """
 
     @functools.wraps(method)
     def checked(
@@ -226,7 +231,9 @@ def _refusing_unsupported(method: Callable[..., Returned]) -> Callable[..., Retu
 
 
 def _estimating_in_one_thread(method: Callable[..., Returned]) -> Callable[..., Returned]:
-    """Return an `estimate` in which torch's operations on small tensors take one thread."""
+    """Return an `estimate` in which torch's operations on small tensors take one thread; the number
+    of before is set back afterwards.
+    """
 
     @functools.wraps(method)
     def estimating(

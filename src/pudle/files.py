@@ -107,8 +107,8 @@ def state_of(path: Path) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """Return a digest of a file's bytes; it is read again only if its size or its time of change
-    differ.
+    """Return the SHA-256 digest of a file's bytes; in a process it is read again only if its size
+    or its time of change differ. OSError says that it is no regular file.
     """
     state = path.stat()
     return _content_digest(path, state.st_size, state.st_mtime_ns)
@@ -155,7 +155,9 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def sweep_temporary_folders() -> None:
-    """Remove the temporary folders of this user that no process holds any more."""
+    """Remove the temporary folders of this user that no process holds any more; what cannot be
+    removed stays.
+    """
     for mark in Path(tempfile.gettempdir()).glob(f"{TEMPORARY}*/{MARK}"):
         descriptor = _hold(mark.parent)
         if descriptor is not None:

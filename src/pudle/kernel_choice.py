@@ -70,11 +70,12 @@ def description() -> str:
 def compiled(
     *, nogil: bool = False, error_model: Literal["python", "numpy"] = "python"
 ) -> Callable[[Function], Function]:
-    """Return a decorator by which numba compiles a function and keeps the result in its cache.
+    """Return a decorator by which numba compiles a function, when it is first called with some
+    types, and keeps the result in its cache.
 
     Multiplication and addition may become one instruction; nothing else may change the order or the
     handling of NaN. The cache lies where NUMBA_CACHE_DIR says, or in the user's folder for caches.
-    Where no folder for it can be written to, each process compiles anew.
+    Where no folder for it can be written to, each process compiles anew. Imports numba.
     """
     import numba  # slow to import, and only needed where kernels are used
 
@@ -146,6 +147,9 @@ def _cache_type() -> type:
         _impl_class = CacheImplementation
 
         def load_overload(self, *arguments: object) -> object:
+            """Return what the cache has, and None where it has nothing or is damaged, which removes
+            it; then a warning is logged once.
+            """
             try:
                 loaded: object = super().load_overload(*arguments)  # type: ignore[no-untyped-call]
             except Exception:  # noqa: BLE001  # damaged bytes raise whatever they happen to say
@@ -156,6 +160,7 @@ def _cache_type() -> type:
             return loaded
 
         def save_overload(self, *arguments: object) -> None:
+            """Write to the cache, one process at a time; a damaged index is removed first."""
             with open(self._py_func.__code__.co_filename, "rb") as lock:
                 # Some file systems know no locks.
                 with contextlib.suppress(OSError):

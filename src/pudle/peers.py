@@ -106,7 +106,7 @@ class Peer(GradientEstimator):
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         """Raise `UnsupportedProblem` where the library cannot treat this, `MissingDependency` where
-        it is absent.
+        it is absent; imports the library.
         """
         super().check_supported(problem, algorithm)
         require(self.distributions[-1])
@@ -126,8 +126,8 @@ class ImplicitPeer(Peer, ImplicitEstimator):
     def solve(
         self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
     ) -> AdjointSolution:
-        r"""Solve :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell`; return :math:`(\partial_D
-        \Phi)^\top v` as well.
+        r"""Solve :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell` by the library, for one
+        layer of a `step`; return :math:`(\partial_D \Phi)^\top v` as well, and diagnostics.
         """
 
     def through_codes(

@@ -39,7 +39,9 @@ def tie_name(tie: Measured, best: Measured) -> str:
 
 
 def reason_text(answer: Answer) -> str:
-    """Write why an answer is what it is, in one sentence."""
+    """Write why an answer is what it is, in one sentence: what it is fastest or closest to, and its
+    ties.
+    """
     if answer.reached and answer.source:
         return _reached_text(answer, answer.source)
     if answer.reason is Reason.NOTHING_SCORED:
@@ -72,7 +74,9 @@ def _lead_text(answer: Answer, best: Measured) -> str:
 
 
 def _reached_text(answer: Answer, best: Measured) -> str:
-    """Write why an estimator that reaches the required error is the answer."""
+    """Write why an estimator that reaches the required error is the answer; beyond `NAMED_TIES`
+    ties the first is named and the others are counted.
+    """
     goal = f"to an error of {text.number(answer.error, 1)}"
     ties = [f"`{tie_name(tie, best)}`" for tie in answer.tied]
     if answer.reason is Reason.LEAST_DEPTH:

@@ -82,6 +82,7 @@ def progress_line() -> Iterator[Callable[[int, int, str], None]]:
         task = bar.add_task("", total=None)
 
         def show(completed: int, total: int, line: str) -> None:
+            """Show how many steps of how many are done, and a line of text."""
             nonlocal line_is_open
             bar.update(task, completed=completed, total=total, description=line[:60])
             if bar.disable:

@@ -135,7 +135,9 @@ _SHARED_LIMITS, _THREAD_LIMITS = _SharedLimits(), _ThreadLimits()
 
 
 def _forget_other_threads() -> None:
-    """Take back, in a copy of this process, what threads set that it does not have."""
+    """Take back, in a copy of this process, the limits and the lock of threads that it does not
+    have; those of the thread that was copied stay.
+    """
     _SHARED_LIMITS.lock = threading.Lock()
     if _SHARED_LIMITS.products and not _THREAD_LIMITS.products:
         _SHARED_LIMITS.limit.close()
@@ -150,7 +152,8 @@ os.register_at_fork(after_in_child=_forget_other_threads)
 
 @contextlib.contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Let torch's operations take so many threads; blocks take as many as before.
+    """Let torch's operations in this thread of Python take so many threads within the context;
+    blocks take as many as before.
 
     Each thread of Python has a setting of its own, which is set back at the end.
     """
@@ -195,8 +198,8 @@ def _enter() -> int:
 
 @contextlib.contextmanager
 def threads_for(entries: int) -> Iterator[None]:
-    """Let torch take one thread if its tensors have so few entries that more do not help, otherwise
-    as many as blocks.
+    """Let torch take one thread, within the context, if its tensors have so few entries that more
+    do not help, otherwise as many as blocks.
     """
     with torch_threads(1 if entries < LEAST_ENTRIES else _number_for_torch()):
         yield
@@ -239,6 +242,9 @@ def single_thread() -> Iterator[None]:
 
 @cache
 def _controller() -> ThreadpoolController:
+    """Return what sets the number of threads of libraries loaded here; scipy's library of products
+    is loaded first.
+    """
     # Compiled code takes its products from scipy's library, which can only be limited once it is
     # loaded.
     importlib.import_module("scipy.linalg.cython_blas")

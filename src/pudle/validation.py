@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 
 def check_integer(name: str, value: object, minimum: int) -> int:
-    """Return `value` as an int, or raise InvalidArgument unless it is an integer of at least
-    `minimum`.
+    """Return `value` as an int, or raise InvalidArgument unless it is an integer, not a boolean, of
+    at least `minimum`.
     """
     flaw = "not an integer"
     if isinstance(value, Integral) and not isinstance(value, bool):
@@ -35,7 +35,7 @@ def check_positive(
     name: str, value: object, *, allow_zero: bool = False, most: float = inf
 ) -> float:
     """Return `value` as a float, or raise InvalidArgument unless it is a finite positive number, at
-    most `most`.
+    most `most`; zero only if `allow_zero`.
     """
     flaw = "not a finite number"
     if isinstance(value, Real) and not isinstance(value, bool) and isfinite(value):
@@ -74,13 +74,13 @@ def check_options(
     below_one: Collection[str] = (),
     at_most: Mapping[str, str | int] = {},
 ) -> None:
-    """Refuse options of a dataclass that are out of range, by their annotations; it may be the
-    ``__post_init__`` itself.
+    """Raise InvalidArgument for options of a dataclass that are out of range, by their annotations;
+    it may be the ``__post_init__`` itself.
 
     A whole number is at least 1 (a seed: 0, those in `least`: as given there), another number
-    positive (those in `may_be_zero`: or zero, a `density` and a `damping`: at most 1), a text one
-    of a literal's. An option whose default is None may be None. Those in `at_most` are no greater
-    than a number or another option.
+    positive (those in `may_be_zero`: or zero, a `density` and a `damping`: at most 1, those in
+    `below_one`: below 1), a text one of a literal's. An option whose default is None may be None.
+    Those in `at_most` are no greater than a number or another option.
     """
     hints = type_hints(record.__class__)
     smallest = {"seed": 0, **least}
@@ -144,14 +144,14 @@ def plain_tensor(value: Any) -> Any:
 
 def check_tensor(name: str, value: object, shape: str | None) -> Tensor:
     """Return a tensor, an array or a data frame as a tensor with as many axes as `shape`, such as
-    ``"(n, m)"``, names.
+    ``"(n, m)"``, names; a tensor itself, not a copy.
 
     Any number of axes will do if `shape` is None.
 
     Raises
     ------
     InvalidArgument
-        If it is not a dense tensor or has integer or complex entries, the wrong number of axes, no
+        If it is not a dense tensor of float32 or float64, or has the wrong number of axes, no
         entries, or entries that are NaN or infinite.
     """
     import torch  # not at the top, because reading specs and help texts does not need it
@@ -181,8 +181,9 @@ def check_tensor(name: str, value: object, shape: str | None) -> Tensor:
 
 
 def check_scalar(name: str, value: object, like: Tensor | None = None) -> Tensor:
-    """Return the value of a user's function `name`, or raise InvalidArgument unless it is a tensor
-    of one real number, in no lower precision than another tensor, `like`.
+    """Return the value of a user's function `name` as a tensor without axes, or raise
+    InvalidArgument unless it is a tensor of one real number, in no lower precision than another
+    tensor, `like`.
     """
     import torch
 

@@ -183,9 +183,11 @@ def _receive(connection: Connection) -> Any:
 def run(
     command: Sequence[str | Path], env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command, which has nothing to read, to its end and keep what it prints.
+    """Run a command, which has nothing to read, to its end, and return its exit code and what it
+    printed on stdout and stderr, as texts.
 
-    The exit code is `NOT_STARTED` where there is no such program.
+    It has the environment of this process unless another is given. The exit code is `NOT_STARTED`
+    where there is no such program, and a failure raises nothing.
     """
     with (
         tempfile.TemporaryFile("w+", errors="replace") as output,
@@ -450,6 +452,7 @@ def _carry_out_here(job: Job[Key, T]) -> Outcome[Any]:
     end = monotonic() + job.timeout
 
     def keep_in_time(kind: str, content: object) -> None:
+        """Keep a part of the result, or raise that the job is out of time."""
         if kind == "part":
             parts.append(content)
             if monotonic() > end:
@@ -610,7 +613,9 @@ class _Control:
                 socket.send_fds(self.socket, [b"."], descriptors)
 
     def _start(self) -> None:
-        """Start a supervisor; one that was killed is replaced."""
+        """Start a supervisor, a Python of its own with one thread and this process's module path,
+        which ends when this process does; one that was killed is replaced.
+        """
         if self.process:
             self.socket.close()
             self.process.wait()
@@ -702,6 +707,7 @@ def _load(module: str, control: socket.socket) -> None:
     is_loaded = threading.Event()
 
     def watch() -> None:
+        """End this process if the parent ends, as long as the module is not loaded."""
         poll = select.poll()
         poll.register(control, 0)  # which still tells that the other end is closed
         while not is_loaded.is_set():
@@ -718,7 +724,9 @@ def _load(module: str, control: socket.socket) -> None:
 
 
 def _end_orphans(guards: set[int]) -> None:
-    """End what guards that were killed have left; forget all guards that have ended."""
+    """Wait for children that have ended, kill what guards that were killed have left, and remove
+    all guards that have ended from `guards`.
+    """
     orphaned = set()
     with suppress(ChildProcessError):
         while True:
@@ -827,7 +835,9 @@ def _end_related(adopts: bool) -> None:
 
 
 def _kill_related() -> None:
-    """Kill all other processes of this one's session, which it leads, and its descendants."""
+    """Kill all other processes of this one's session, which it leads, and its descendants, without
+    waiting for them.
+    """
     for number in _related({os.getpid()}):
         with suppress(OSError):
             os.kill(number, SIGKILL)
@@ -860,7 +870,9 @@ def _related(roots: set[int], spared: Iterable[int] = ()) -> set[int]:
 
 
 def _living() -> Generator[_LivingProcess]:
-    """Yield the living processes of this machine, as far as they can be seen."""
+    """Yield the living processes of this machine, as far as they can be seen: by /proc, or
+    elsewhere by the program ps, which is run.
+    """
     if os.path.isdir("/proc/self"):
         for name in filter(str.isdigit, os.listdir("/proc")):
             with suppress(OSError):

@@ -246,7 +246,9 @@ class Search:
     # -- choosing
 
     def _depths_in_turn(self) -> Iterator[list[int]]:
-        """Yield the groups of depths that are tried in turn, the largest depth last."""
+        """Yield the groups of depths that are tried in turn: those of `DEPTHS` below the largest
+        depth, which is the last group alone.
+        """
         for group in DEPTHS:
             if depths := [depth for depth in group if depth < self.most_depth]:
                 yield depths
@@ -281,6 +283,9 @@ class Search:
     def _most_seconds(self, measured: Mapping[Measured, Candidate], deepest: int) -> float:
         """Return the time from which on a candidate cannot win any more: more layers never take
         less time.
+
+        It is that of the best candidate which reaches the error, `SLOWEST` times that of the
+        closest where none does, and no more than what is allowed.
         """
         best = answer(measured, self.requirement)
         longer = 1.0 if best.reached else SLOWEST * max(1.0, EARLY / deepest)
@@ -340,8 +345,9 @@ class Search:
         return ceil(round(limit, 6)) if limit <= self.most_depth else 0
 
     def _limit(self, candidate: Candidate, error: float, depths: list[int]) -> float:
-        """Return an upper limit on the depths that seeds need, infinite if one needs more than
-        those that are measured.
+        """Measure a candidate at some depths on all seeds of the choice, and return an upper limit
+        on the depths that nearly all seeds need, infinite if one needs more than those that are
+        measured.
         """
         reach = self.measure({candidate: depths}, self.seeds)[candidate].reach(error)
         needed = [reach.depths.get(seed, inf) for seed in self.seeds]

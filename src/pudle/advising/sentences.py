@@ -36,7 +36,9 @@ def write_costs(choice: Choice) -> str:
 
 
 def write_promise(choice: Choice) -> str:
-    """Write a choice's error with all its digits, and on how many of the tested seeds it holds."""
+    """Write a choice's error with all its digits, and on how many of the tested seeds it holds, or
+    that it holds on this problem where there is one alone.
+    """
     if isnan(choice.share):
         where = "this problem"
     else:
@@ -132,6 +134,7 @@ def _nothing_lines(advice: Advice) -> Iterator[str]:
 
 
 def _python_line(chosen: Choice) -> str:
+    """Return the line of Python that computes a gradient as a choice does."""
     algorithm = f"pudle.make_algorithm({names.text(chosen.algorithm)!r})"
     return (
         f"In Python: pudle.make_estimator({chosen.name!r})"
@@ -140,7 +143,9 @@ def _python_line(chosen: Choice) -> str:
 
 
 def write_training(check: TrainingCheck) -> str:
-    """Write what short trainings say of the advice."""
+    """Write by how much short trainings lowered the loss, in what time, and whether the advice
+    holds; or why there was none.
+    """
     if not check.trainings:
         return f"No training: {check.reason}."
     results = [

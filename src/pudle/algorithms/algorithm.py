@@ -123,7 +123,7 @@ class Trajectory:
 
 def unspecified(default: object = None) -> Any:
     """Return the field of a dataclass that no spec holds, such as data, and that does not count
-    when objects are compared or shown.
+    when objects are compared or shown; None by default.
     """
     return field(default=default, repr=False, compare=False, metadata={"spec": False})
 
@@ -331,6 +331,9 @@ def run_layers(
 ) -> dict[int, State]:
     """Run `depth` layers from a state; return the states after the layers in `keep`, counted from
     there, and the last.
+
+    The problem may have a faster way, see `Dispatched`; ``run_layers.plain`` runs the layers one by
+    one. Torch records them where it records.
 
     Raises
     ------

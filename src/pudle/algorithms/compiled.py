@@ -473,7 +473,7 @@ def _restrict_gram(
     count: int,
 ) -> None:
     """Write eta G on a list of atoms to `local`, whose rows are filled up with zeros; for several
-    depths, 1 - eta G to `transfer`.
+    depths, also 1 - eta G to `transfer`.
     """
     one = gram.dtype.type(1)
     zero = one - one
@@ -550,8 +550,8 @@ def _restrict(
     passed: NDArray[np.float64],
     of: int,
 ) -> None:
-    """Write the adjoints to row `of` of those that pass a layer, zero where the codes after it
-    are.
+    """Write the adjoints, `current`, to row `of` of `passed`, those that pass a layer: zero where
+    the codes after it, in row `at`, are.
     """
     zero = codes.dtype.type(0)
     for i in range(passed.shape[1]):

@@ -85,7 +85,8 @@ def kernels_apply(
 
     They do if problem and algorithm are this package's own, all tensors are finite, of float32 or
     float64 and on a CPU, `PUDLE_KERNELS` is not ``torch``, the codes are not dense, and there is
-    enough work.
+    enough work. The state itself is not changed; for a hard rule and many atoms one layer is run to
+    see whether codes stay dense.
     """
     samples, atoms = problem.code_shape
     size = problem.theta.numel()
@@ -197,6 +198,9 @@ def _solve(
     run = compiled_solvers.run_active_sets if active else compiled_solvers.descend
 
     def solve(rows: slice) -> None:
+        """Solve some samples, and write their codes, and which are solved, to the results of
+        all.
+        """
         observations = problem.observations[rows]
         products = problem.adjoint(observations).numpy()
         dependent = (
@@ -337,6 +341,9 @@ def _full_gradients(
 
     @single_thread()
     def evaluate_batch(batch: Sequence[int]) -> Iterator[GradientAndCodes]:
+        """Return an iterator over gradient and codes at the depths of a batch, all computed when it
+        is called.
+        """
         missing = batch
         results: dict[int, GradientAndCodes] = {}
         for fine, fine_state in _precisions(problem, state):

@@ -50,7 +50,9 @@ def check_needs(
 
 
 def problem_of(kind: type, description: str) -> Need:
-    """Return the need of a problem of some class, or of one derived from it."""
+    """Return the need of a problem of some class, or of one derived from it; the remedy is what the
+    estimator or the algorithm names.
+    """
     return Need(
         description,
         lambda problem, _: None if isinstance(problem, kind) else type(problem).__name__,

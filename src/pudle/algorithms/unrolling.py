@@ -60,7 +60,9 @@ def direct_gradient(problem: Problem, codes: Tensor) -> Tensor:
 @Dispatched
 @torch.enable_grad()
 def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``partial_theta loss`` and ``partial_z loss`` at the given codes."""
+    """Return ``partial_theta loss`` and ``partial_z loss`` at the given codes, without a graph; the
+    problem is not changed.
+    """
     live, theta = differentiable(problem)
     leaf = codes.detach().requires_grad_()
     direct, code_gradient = gradients(live.outer_loss(leaf), (theta, leaf))
@@ -70,8 +72,8 @@ def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
 @Dispatched
 @torch.enable_grad()
 def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tensor:
-    """Return ``-(partial_theta F)^T v``, F the gradient of the inner objective on the active set of
-    the codes.
+    """Return ``-(partial_theta F)^T v``, shape of theta, F the gradient of the inner objective on
+    the active set of the codes.
 
     For the solution v of ``H_SS v_S = (partial_z loss)_S``, zero off S, this is ``J^T partial_z
     loss`` at a minimizer.
@@ -87,8 +89,9 @@ def full_gradients(
     """Differentiate the loss through all layers, at each depth.
 
     Yield ``partial_theta loss + J^T partial_z loss``, J the Jacobian of the layers, and the codes
-    at that depth. All depths share the forward pass. They may count from another first state, which
-    is held constant.
+    at that depth. All depths share the forward pass, whose graph is kept until the last is asked
+    for. They may count from another first state, which is held constant; by default it is the
+    algorithm's.
     """
     with torch.enable_grad():
         live, theta = differentiable(problem)
@@ -241,6 +244,8 @@ def losses_at(
     depths: Sequence[int],
     window: int | None = None,
 ) -> Tensor:
-    """Return the loss at every depth of `run_at`, shape (len(depths),)."""
+    """Return the loss at every depth of `run_at`, shape (len(depths),), differentiable in the
+    thetas.
+    """
     reached = run_at(problem, algorithm, thetas, depths, window)
     return torch.stack([at.outer_loss(codes) for at, codes in reached])

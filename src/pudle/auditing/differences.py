@@ -134,8 +134,8 @@ def slope_jumps(steps: Array, above: Array, middle: float, below: Array) -> Arra
 
 
 def visible_jumps(jumps: Array, noise: Array, negligible: Array) -> Array:
-    """Return the jumps of a slope from the largest step to the smallest: one that was seen is still
-    there where noise hides it.
+    """Return the jumps of a slope from the largest step to the smallest, zero where none is seen:
+    one that was seen is still there where noise hides it, no larger than that.
     """
     last, visible = 0.0, list[float]()
     for jump, hidden, least in zip(jumps, noise, negligible, strict=True):
@@ -149,7 +149,7 @@ def visible_jumps(jumps: Array, noise: Array, negligible: Array) -> Array:
 
 def noise_of(function: Line, precision: float) -> float:
     """Return the standard deviation of the noise in a function's values near zero, never below
-    rounding to a relative precision.
+    rounding to a relative precision; the function is called `SAMPLES` times.
 
     Differences of an order at which nothing is left of a smooth function have the variance of the
     noise times a binomial coefficient.
@@ -185,7 +185,9 @@ class PerturbedArithmetic(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def perturbed(operand: object) -> object:
-    """Return a tensor of real numbers off by a rounding, anything else as it is."""
+    """Return a copy of a tensor of real numbers off by a rounding, random from torch's generator;
+    anything else as it is.
+    """
     if not isinstance(operand, Tensor) or not operand.is_floating_point():
         return operand
     # Constants in single precision are exact, as a rule.
@@ -243,6 +245,9 @@ def slopes(
     entries = np.abs(theta[part.span])
 
     def value(row: Array, length: float) -> float:
+        """Return the loss at a length along a row, NaN where the layer raises an error, which is
+        added to the refusals.
+        """
         moved = theta.copy()
         moved[part.span] += length * row
         try:

@@ -191,7 +191,9 @@ class Equation:
         return replace(self.layer, inputs=inputs)
 
     def as_returned(self, state: Tensor) -> object:
-        """Return a state, a vector, in the form of what the layer returns."""
+        """Return a state, a vector, in the form of what the layer returns, with its tensors in
+        place of those returned and all else as it was.
+        """
         pieces = iter(torch.split(state, [output.numel() for output in self.outputs]))
         return tree_map(
             lambda leaf: next(pieces).reshape_as(leaf) if varies(leaf) else leaf, self.returned
@@ -224,8 +226,8 @@ class Equation:
         return after
 
     def step(self, state: Tensor, theta: Tensor) -> Tensor:
-        """Advance a state; of a residual, in units in which a step of its size is one of the
-        solution's.
+        """Advance a state by the step that was given; with a residual subtract it, in units in
+        which a step of its size is one of the solution's.
         """
         after = self.evaluate(state, theta)
         return after if self.name == "step" else state - after / self.unit

@@ -139,7 +139,11 @@ def observe(
     equation: tuple[str, Callable[..., object]] | None,
     tighten: Callable[..., object] | str | None,
 ) -> LayerEvidence:
-    """Call a layer elsewhere, then at its inputs: it may keep what it finds in its first call."""
+    """Call a layer elsewhere, then at its inputs, and return the evidence with what it returns
+    there: it may keep what it finds in its first call.
+
+    Errors of the layer at its inputs are raised.
+    """
     elsewhere = point_elsewhere(layer)
     return LayerEvidence(layer, equation, tighten, elsewhere, layer.output_arrays())
 
@@ -282,7 +286,9 @@ class PartEvidence:
 
 
 def gradient_candidates(evidence: PartEvidence, compared: Array) -> Iterator[Candidate]:
-    """Yield common mistakes, and what they make of the compared entries of a gradient."""
+    """Yield common mistakes, and what they make of the compared entries of a gradient: of what
+    comes in, of one entry, those without an equation, and with one if it is given.
+    """
     on_layer, expected, part = evidence.on_layer, evidence.expected, evidence.part
     yield from nonlinear_candidates(evidence, compared)
     if expected.rows is not None and len(compared) > 1:
@@ -321,7 +327,9 @@ def nonlinear_candidates(evidence: PartEvidence, compared: Array) -> Iterator[Ca
 def jacobian_candidates(
     evidence: PartEvidence, jacobian: Array, expected: Array
 ) -> Iterator[Candidate]:
-    """Yield common mistakes, and what they make of the Jacobian in a part."""
+    """Yield common mistakes, and what they make of the Jacobian in a part: of the Jacobian itself,
+    of a batch, another part's in its place, and factors of an equation's rows.
+    """
     layer, part = evidence.on_layer.layer, evidence.part
     yield from mistakes_of_jacobian(jacobian, expected)
     n_samples = (*part.tensor.shape, 1)[0]

@@ -263,14 +263,16 @@ class Layer:
 
     @contextlib.contextmanager
     def loss_at(self, theta: Tensor) -> Iterator[Tensor]:
-        """Yield the loss, with the layer's gradient; a backward pass may read parameters again, as
-        the adjoint of an ordinary differential equation does.
+        """Call the layer, and yield the loss, with the layer's gradient.
+
+        Parameters are exchanged until the context is left, because a backward pass may read them
+        again, as the adjoint of an ordinary differential equation does.
         """
         with self.inputs_at(theta) as inputs:
             yield self.loss_of(self.call(*inputs), inputs)
 
     def value(self, theta: Tensor) -> float:
-        """Return the loss as a number."""
+        """Call the layer at a theta, and return the loss as a number."""
 
         def loss(theta: Tensor) -> Tensor:
             with self.loss_at(theta) as loss:
@@ -432,6 +434,9 @@ def counted_lines() -> Iterator[Counter[tuple[object, int]]]:
     counts = Counter[tuple[object, int]]()
 
     def watch(frame: FrameType, event: str, argument: object) -> Any:
+        """Count an event, and return the function that watches the frame; None for a frame that is
+        passed over.
+        """
         name: str = frame.f_globals.get("__name__", "")
         if name.partition(".")[0] in PASSED_OVER:
             if name == run_jax.__module__:
@@ -546,7 +551,9 @@ def varies(value: object) -> TypeGuard[Tensor]:
 
 
 def in_double_precision(value: object) -> object:
-    """Return a tensor of real or complex numbers in double precision, anything else as it is."""
+    """Return a tensor of real or complex numbers in double precision, detached, anything else as it
+    is.
+    """
     if not varies(value):
         return value
     return value.detach().to(torch.promote_types(value.dtype, torch.float64))

@@ -144,6 +144,9 @@ def steady_responses(layer: Layer, gradient: Array, precise: bool) -> Responses 
     up, down = usable.up, usable.down
 
     def response(of_loss: float, of_second: float = 0.0) -> Array:
+        """Return the gradient for an incoming one, divided by its size; raise ArithmeticError if a
+        second call gives another.
+        """
         first, second = (layer.responses([Incoming(of_loss, of_second)])[0] for _ in range(2))
         if any(
             relative_distance(first[part.span], second[part.span]) > RESOLVED
@@ -208,7 +211,9 @@ def nonlinearity(responses: Responses, span: slice, has_loop: bool) -> Nonlinear
 
 
 def kind_of(responses: Responses, span: slice) -> Kind:
-    """Classify a gradient that is not proportional to the one that comes in."""
+    """Classify a gradient that is not proportional to the one that comes in, by its size at large
+    and small ones: not multiplied, clipped, thresholded, or else not linear.
+    """
     usual, large, small, half_large, twice_small = (
         part[span]
         for part in (

@@ -47,7 +47,7 @@ from .verdicts import (
 
 
 def no_entries(evidence: PartEvidence) -> Verdict | None:
-    """Leave a part without entries undecided."""
+    """Leave a part without entries undecided; None for any other part."""
     if evidence.gradient.size:
         return None
     return Verdict(evidence.part.name, "undecided", np.nan, (NoEntries(),))
@@ -86,7 +86,9 @@ def agrees_with_expected(evidence: PartEvidence) -> Verdict | None:
 
 
 def expected_contradicted(evidence: PartEvidence) -> Verdict | None:
-    """Leave undecided where smaller differences contradict the expected gradient."""
+    """Leave undecided where smaller differences contradict the expected gradient; None where they
+    do not, and for one that is not by differences.
+    """
     if not evidence.contradicted():
         return None
     return verdict(
@@ -95,7 +97,9 @@ def expected_contradicted(evidence: PartEvidence) -> Verdict | None:
 
 
 def right_for_what_is_computed(evidence: PartEvidence) -> Verdict | None:
-    """Call a gradient inexact that is right for what the layer computes, not for its solution."""
+    """Call a gradient inexact that is right for what the layer computes, not for its solution; None
+    without an equation.
+    """
     for computed in evidence.computed_instead():
         if computed.agrees(evidence.gradient):
             instead = AgreesInstead(computed.source)
@@ -151,7 +155,9 @@ def tighter_solver(evidence: PartEvidence) -> Verdict | None:
 
 
 def within_solution_error(evidence: PartEvidence) -> Verdict | None:
-    """Call a gradient inexact whose error is about as large as that of the layer's solution."""
+    """Call a gradient inexact whose error is at most ten times the change of the gradient from the
+    layer's solution to the refined one; a truncated series is named where it explains the error.
+    """
     if not evidence.error <= BEYOND * evidence.expected.interval:
         return None
     reasons = difference_reason(evidence), *solution_moved(evidence)
@@ -172,7 +178,7 @@ def perhaps_a_solver(evidence: PartEvidence) -> Verdict | None:
 
 
 def beyond_the_solver(evidence: PartEvidence) -> Verdict:
-    """Call wrong what is left."""
+    """Call wrong what is left, with the likeliest mistakes."""
     return verdict(
         evidence, "wrong", difference_reason(evidence), mistakes=evidence.likely.mistakes
     )

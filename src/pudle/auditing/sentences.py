@@ -140,7 +140,7 @@ def mistake_in_words(mistake: Mistake) -> str:
 
 
 def source_in_words(source: Source) -> str:
-    """Say what a truth is called."""
+    """Say what a truth is called, how far it is known, and in which directions."""
     match source:
         case expected.FromDifferences():
             text = f"finite differences of the layer, exact to {number(source.known)}"
@@ -162,7 +162,7 @@ def source_in_words(source: Source) -> str:
 
 
 def obstacle_in_words(obstacle: Obstacle) -> str:
-    """Say why no more is known of an expected gradient."""
+    """Say why no more is known of an expected gradient, and what would tell."""
     match obstacle:
         case expected.RoundingHides():
             remedy = "step=, residual= or inputs in other units" if obstacle.precise else "float64"
@@ -178,7 +178,7 @@ def obstacle_in_words(obstacle: Obstacle) -> str:
 
 
 def refusal_in_words(refusal: Refusal) -> str:
-    """Say why there is no implicit gradient."""
+    """Say why there is no implicit gradient, and what to do where something can be done."""
     match refusal:
         case equation.ComplexOutputs():
             name = refusal.equation

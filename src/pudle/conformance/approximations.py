@@ -161,7 +161,9 @@ def check_direct_part(subject: Subject) -> Measurements:
 
 
 def _with_and_without(problem: Problem, slope: Tensor) -> Iterator[Problem]:
-    """Yield a problem with a loss of codes and theta, and with a linear function of theta added."""
+    """Yield a problem with a loss of codes and theta, its own if it is smooth, else `own_loss`, and
+    the same with a linear function of theta added.
+    """
     loss = problem.loss if isinstance(problem, StronglyConvex) else own_loss
 
     def with_more(codes: Tensor, theta: Tensor) -> Tensor:
@@ -172,7 +174,9 @@ def _with_and_without(problem: Problem, slope: Tensor) -> Iterator[Problem]:
 
 
 def _mistaken_changes(expected: Array) -> Iterator[tuple[str, Array]]:
-    """Yield how a gradient changes instead by common mistakes."""
+    """Yield what common mistakes are called, and how a gradient changes by each, in place of the
+    expected change.
+    """
     yield "no change at all: the direct part of the gradient is forgotten", 0 * expected
     yield "the direct part with the wrong sign", -expected
     yield "half of the direct part", expected / 2

@@ -63,6 +63,9 @@ class HeavyBall(Ista):
         return Moving(codes, codes, previous=codes)
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
+        """Run one layer with inertia from the codes of the layer before, which its own state
+        keeps.
+        """
         assert isinstance(state, Moving) and state.previous is not None
         codes, iteration = state.codes, state.iteration
         inertia = 0.4 * (codes - state.previous)

@@ -248,8 +248,8 @@ def _make(target: str) -> GradientEstimator:
 
 
 def _plan(target: str, quick: bool) -> CheckPlan:
-    """Plan the checks of a target; one that names nothing is refused before checks are imported,
-    which takes longer.
+    """Make the estimator of a target in this worker, and plan its checks, all subjects of each; one
+    that names nothing is refused before checks are imported, which takes longer.
     """
     estimator = _make(target)
     checks = conformance.CHECKS.values()
@@ -282,7 +282,7 @@ def _remark(estimator: GradientEstimator) -> str:
 
 
 def _check(target: str, name: str, index: int, quick: bool) -> CheckRecord:
-    """Carry out one step."""
+    """Carry out one check on the subject of an index, in this worker."""
     check = conformance.CHECKS[name]
     record: CheckRecord = check(check.subjects(_make(target), quick=quick)[index])
     return record

@@ -119,7 +119,9 @@ RANDOM = "the random state of torch, numpy or random: use pudle.streams.generato
 
 
 def _watched(tensors: Mapping[str, Tensor]) -> dict[str, object]:
-    """Return the states that no estimator may change, each under a text that says what to do."""
+    """Return the states that no estimator may change, each under a text that says what to do:
+    random states, grad mode, default dtype, number of threads, and values and gradients of tensors.
+    """
     leaf = "theta.detach().requires_grad_()"
     drawn = np.random.get_state(), random.getstate()  # noqa: NPY002
     states: dict[str, object] = {

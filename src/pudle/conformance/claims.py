@@ -193,8 +193,9 @@ def _exact(subject: Subject, result: Estimate, depth: int) -> Measurements:
 
 
 def _singular(result: Estimate) -> bool:
-    """Tell whether an estimate says that its systems are singular or that it has not solved
-    them, be it by a large number or in words.
+    """Tell whether an estimate says that its systems are singular or that it has not solved them:
+    by `singular`, `unconverged`, a large `condition_number` or a large `largest_relative_residual`
+    in its diagnostics.
     """
     said = result.diagnostics
     return (
@@ -286,7 +287,9 @@ def mistakes_of(truth: Truth, depth: int, right: Right) -> Mistakes:
 
 
 def _mistaken_codes(truth: Truth, depth: int) -> Mistakes:
-    """Yield the codes of other layers, and those that common mistakes lead to."""
+    """Yield the codes of the layers before and after, and those that common mistakes lead to, by
+    name.
+    """
     for layer in (max(depth - 1, 0), depth + 1):
         yield f"those of layer {layer}", truth.codes(layer)
     for name, mistaken in _mistaken(truth):

@@ -86,8 +86,8 @@ def _drawn_options(records: list[CheckRecord], status: str) -> list[set[str]]:
 
 
 def everything_refused(records: list[CheckRecord]) -> list[CheckRecord]:
-    """Return a failure if every problem on which the claim was to be checked was refused, else
-    nothing.
+    """Return a failure, in a list, if every problem on which the claim was to be checked was
+    refused, else an empty list.
     """
     claims = [record for record in records if record.check == "claim"]
     if {record.status for record in claims} != {"refused"}:

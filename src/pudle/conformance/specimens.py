@@ -157,11 +157,15 @@ class Specimen:
         return self.drawn or self.name
 
     def make(self, dtype: torch.dtype = torch.float64) -> tuple[Problem, Algorithm]:
-        """Make the problem and the algorithm in a dtype, with new tensors, which no estimator can
-        spoil for the next call.
+        """Make copies of the problem and the algorithm in a dtype, with new tensors, which no
+        estimator can spoil for the next call.
+
+        Tensors of a `scattered` specimen have another layout in memory; those of a `flagged` one
+        require gradients.
         """
 
         def new(tensor: Tensor) -> Tensor:
+            """Return a copy of a tensor in the dtype and in the layout of this specimen."""
             tensor = tensor.to(dtype, copy=True)
             if self.scattered and tensor.ndim > 1:
                 columns = tensor.mT.contiguous()

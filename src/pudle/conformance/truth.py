@@ -70,7 +70,9 @@ class Truth:
     @cache  # noqa: B019  # specimens are few, and live as long as the process
     @torch.no_grad()
     def state(self, depth: int) -> State:
-        """Return the state after `depth` layers."""
+        """Return the state after `depth` layers, the same object at each call: that of the other
+        truth where there is one.
+        """
         if self.reached:
             return self.reached.state(depth)
         return self.run(self.problem, self.algorithm.start(self.problem), depth)

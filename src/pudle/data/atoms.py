@@ -102,8 +102,8 @@ def split_atoms(
 
 
 def normalize(array: FloatArray, axis: int | tuple[int, ...]) -> FloatArray:
-    """Scale an array to unit Euclidean norm along some axes; ``axis=0`` normalizes the columns of a
-    dictionary.
+    """Scale an array to unit Euclidean norm along some axes, in a new array; ``axis=0`` normalizes
+    the columns of a dictionary. Zeros become NaN.
     """
     norms: FloatArray = np.sqrt(np.square(array).sum(axis=axis, keepdims=True))
     return array / norms
@@ -178,5 +178,8 @@ class SyntheticDataset(SparseCodingDataset):
     def samples(
         self, generating_dictionary: FloatArray | None, n_samples: int, random: Generator
     ) -> tuple[FloatArray, FloatArray]:
+        """Draw codes from `random`, then their observations with noise; InvalidArgument without a
+        generating dictionary.
+        """
         codes = self.codes(random, (n_samples, self.n_components))
         return observe(codes, generating_dictionary, self.noise, random), codes

@@ -134,6 +134,8 @@ class Dataset(ABC):
         ``Path`` names a file or a folder, whose content the results depend on. Arguments whose
         default is no literal keep it.
 
+        The function is called when a dataset draws. The same function gives the same class.
+
         Raises
         ------
         SpecError
@@ -149,6 +151,9 @@ class Dataset(ABC):
             dtype: torch.dtype = torch.float64,
             device: str | torch.device = "cpu",
         ) -> Problem:
+            """Call the function with the options that it takes, and return its problem: with the
+            first loss where none is given.
+            """
             chosen = {"loss": loss or losses[0], "dtype": dtype, "device": device}
             options = vars(self) | self.paths() | chosen
             problem = make(**{name: options[name] for name in parameters.keys() & options.keys()})

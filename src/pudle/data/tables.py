@@ -97,7 +97,9 @@ def as_table(data: Any, name: str, rows: Rows | None = None) -> FloatArray:
 
 
 def check_table_shape(shape: Sequence[int]) -> None:
-    """Refuse the shape of what is no table with at least one row and one column."""
+    """Raise InvalidArgument for the shape of what is no table with at least one row and one
+    column.
+    """
     if len(shape) != 2 or not min(shape):
         raise InvalidArgument(
             f"has shape {tuple(shape)}: give a table of shape (rows, columns), samples as rows,"

@@ -67,8 +67,8 @@ def check_aliases(kind: Kind, cls: Any) -> tuple[str, ...]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe an error and the line of others' code in which it arose; a syntax error says that
-    itself.
+    """Describe an error by its type, the first line of its text, and the file and line of others'
+    code in which it arose; a syntax error says that itself.
     """
     description = f"{type(error).__name__}: {first_line(error)}"
     frames = [

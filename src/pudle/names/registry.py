@@ -200,8 +200,8 @@ def _claimed_names(group: str, name: str, entry: Any) -> list[str]:
 
 
 def _check_specs_declared(experiment: Any) -> None:
-    """Raise Unusable for a spec in a field that does not say so: the class that it names could
-    change without a trace.
+    """Raise Unusable for a spec as text in a field of an experiment that `pudle.names.spec_field`
+    does not declare: the class that it names could change without a trace.
     """
     for option in options(experiment):
         value, group = getattr(experiment, option.name), SPEC_NAMES.get(option.name)

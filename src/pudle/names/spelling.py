@@ -43,8 +43,8 @@ def name_of(cls: Any) -> str:
 
 
 def options(cls: Any) -> list[Field[Any]]:
-    """Return the fields that a spec of a class can hold: the constructor's of a dataclass, without
-    those marked ``spec=False``.
+    """Return the fields that a spec of a class, or of an object, can hold: the constructor's of a
+    dataclass, without those marked ``spec=False``; none without a dataclass.
     """
     if not is_dataclass(cls):
         return []
