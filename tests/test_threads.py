@@ -18,7 +18,7 @@ import pudle
 from pudle import threads
 from pudle.algorithms import ActiveSet, CoordinateDescent, Fista, Ista
 from pudle.algorithms.thresholding import Decaying, Hard
-from pudle.threads import at_most, run_blocks, single_thread, torch_threads
+from pudle.threads import block_threads, run_blocks, single_thread, torch_threads
 from pudle.workers import Copy
 
 #: Estimators whose computations come in blocks, and algorithms for them.
@@ -89,7 +89,7 @@ def test_blocks_are_added_in_their_order_by_all_threads(cores, number):
         return block
 
     before = threading.active_count()
-    with at_most(number):
+    with block_threads(number):
         run_blocks(compute, range(12), 1e9, added.append)
     assert added == [*range(12)]
     assert len(computing) == number and threading.active_count() == before
@@ -99,7 +99,7 @@ def test_work_that_is_too_small_takes_one_thread(monkeypatch):
     monkeypatch.setattr(threads, "number_of_cores", lambda: 7)
     computing = []
     for work in (2 * threads.LEAST_SHARE - 1, 2 * threads.LEAST_SHARE):
-        with at_most(7):
+        with block_threads(7):
             run_blocks(
                 lambda _: time.sleep(0.01) or computing.append(threading.get_ident()),
                 range(6),
@@ -120,7 +120,7 @@ def test_the_error_of_the_first_block_that_fails_reaches_the_caller(cores, kind)
             raise kind(f"{rows.start}")
         return rows.start
 
-    with at_most(3), pytest.raises(kind, match="^500") as caught:
+    with block_threads(3), pytest.raises(kind, match="^500") as caught:
         run_blocks(compute, threads.blocks_of(9999, 250), 1e9, added.append)
     assert caught.value.__notes__ == ["raised in samples 500 to 749"]
     assert added == [0, 250] and len(begun) <= 5 and threading.active_count() == before
@@ -142,7 +142,7 @@ def test_an_interruption_of_the_last_wait_leaves_no_thread(cores, monkeypatch):
             time.sleep(0.1)
 
     monkeypatch.setattr(threading.Thread, "join", join_interrupted_once)
-    with at_most(3), pytest.raises(KeyboardInterrupt):
+    with block_threads(3), pytest.raises(KeyboardInterrupt):
         run_blocks(compute, range(3), 1e9)
     assert interrupted and threading.active_count() == before
 
@@ -150,7 +150,7 @@ def test_an_interruption_of_the_last_wait_leaves_no_thread(cores, monkeypatch):
 def test_settings_are_set_back_after_an_error(cores):
     torch.set_num_threads(3)
     products = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
-    for context in (single_thread(), torch_threads(1), torch_threads(5), at_most(2)):
+    for context in (single_thread(), torch_threads(1), torch_threads(5), block_threads(2)):
         with pytest.raises(ZeroDivisionError), context:
             run_blocks(lambda _: 1 / 0, range(3), 1e9)
     estimator = pudle.make_estimator("backprop")
@@ -175,7 +175,7 @@ def test_torch_takes_one_thread_for_small_tensors_and_the_blocks_number_for_larg
             assert torch.get_num_threads() == 4
             with single_thread():
                 assert torch.get_num_threads() == 1 and threads.number_of_threads() == 4
-    with at_most(2), threads.threads_for(10**7):
+    with block_threads(2), threads.threads_for(10**7):
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == 4
 

@@ -43,7 +43,7 @@ _NUMBER: ContextVar[int | None] = ContextVar("number of threads for blocks", def
 
 def number_of_threads() -> int:
     """Return the number of threads that blocks may take here: torch's own number, but no more than
-    this process has cores; or what `at_most` and the limits of torch around this have set.
+    this process has cores; or what `block_threads` and the limits of torch around this have set.
     """
     chosen = _NUMBER.get()
     return min(torch.get_num_threads(), number_of_cores()) if chosen is None else chosen
@@ -95,7 +95,7 @@ def _control_groups(root: Path, membership: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def at_most(number: int | None) -> Iterator[None]:
+def block_threads(number: int | None) -> Iterator[None]:
     """Let blocks, and torch in large operations, take so many threads within the context, but at
     least one and no more than this process has cores; None changes nothing.
 
@@ -267,7 +267,7 @@ def run_blocks(
     """
     threads = max(min(number_of_threads(), len(blocks), int(work / LEAST_SHARE)), 1)
     crew = _Crew(compute, blocks, add, threads)
-    with single_thread(), at_most(1):
+    with single_thread(), block_threads(1):
         helpers = []
         try:
             # A system that starts no more threads has none to spare: those that there are do all.
@@ -355,8 +355,15 @@ class _Crew(Generic[Block, Result]):
                 self.stop()
 
     def help(self) -> None:
-        """Do the same in a thread of its own."""
-        with single_thread(), at_most(1), torch.inference_mode(self.inference), torch.no_grad():
+        """Compute blocks in a thread of its own, as `work` does: products in one thread, no
+        gradients recorded, and inference mode as in the thread that calls.
+        """
+        with (
+            single_thread(),
+            block_threads(1),
+            torch.inference_mode(self.inference),
+            torch.no_grad(),
+        ):
             self.work()
 
     def stop(self) -> None:

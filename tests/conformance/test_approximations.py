@@ -10,7 +10,7 @@ import pudle
 from pudle import conformance
 from pudle.auditing.distances import distance
 from pudle.conformance.approximations import between
-from pudle.conformance.specimens import named
+from pudle.conformance.specimens import named_specimen
 from pudle.estimators.alternating import Alternating
 from pudle.estimators.analytic import Analytic
 from pudle.estimators.backprop import Backprop
@@ -30,7 +30,7 @@ CLAIMS = {
 
 def record_of(estimator, check, problem="square", loss="reconstruction", algorithm="ista"):
     """Return the record of a check on one specimen."""
-    subject = conformance.Subject(estimator, named(problem, loss, algorithm))
+    subject = conformance.Subject(estimator, named_specimen(problem, loss, algorithm))
     return conformance.CHECKS[check](subject)
 
 

@@ -20,7 +20,7 @@ from pudle.conformance import check_command
 from pudle.conformance.claims import TINY
 from pudle.conformance.explanations import explain
 from pudle.conformance.records import CheckRecord
-from pudle.conformance.specimens import DRAWN, GRID, OPTIONS, named, specimens
+from pudle.conformance.specimens import DRAWN, GRID, OPTIONS, named_specimen, specimens
 from pudle.conformance.truth import Implicit
 from pudle.estimator import through_minimizer
 from pudle.estimators.analytic import Analytic
@@ -94,7 +94,9 @@ def test_every_check_has_a_planted_defect():
 
 def checked(estimator, check="claim", *specimen):
     """Return the record of a check on one specimen."""
-    subject = conformance.Subject(estimator, named(*specimen or ("sparse coding", "lasso")))
+    subject = conformance.Subject(
+        estimator, named_specimen(*specimen or ("sparse coding", "lasso"))
+    )
     return conformance.CHECKS[check](subject)
 
 
@@ -131,7 +133,7 @@ def test_distances_of_an_approximation_are_reported_and_printed(capsys):
         result = pudle.make_estimator("phantom").estimate(*arguments)
         return dataclasses.replace(result, gradient=0.8 * window + 0.2 * direct)
 
-    form = in_numpy.form_of(named("square", "reconstruction"))
+    form = in_numpy.form_of(named_specimen("square", "reconstruction"))
     estimator = planted.instead(damped, pudle.make_estimator("phantom"))
     record = checked(estimator, "direction", "square", "reconstruction")
     assert record.status == "passed"

@@ -9,7 +9,7 @@ from support.oracles import tolerances
 from support.oracles.comparisons import relative
 from support.oracles.in_numpy import TINY, form_of
 
-from pudle.conformance.specimens import named, specimens
+from pudle.conformance.specimens import named_specimen, specimens
 
 DEPTH = 12
 
@@ -56,7 +56,7 @@ def test_the_error_falls_as_one_over_the_depth_where_the_loss_keeps_its_derivati
     """On ridge regression, by a factor of about two from one depth to its double; rates of layers
     would give far more.
     """
-    specimen = named("ridge", "linear")
+    specimen = named_specimen("ridge", "linear")
     errors = [
         relative(on(specimen, "drmad", depth).gradient, form_of(specimen).unrolled(depth))
         for depth in (200, 400)

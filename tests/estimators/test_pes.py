@@ -7,9 +7,9 @@ from support.oracles import in_numpy, tolerances
 from support.oracles.comparisons import relative
 
 from pudle import streams
-from pudle.conformance.specimens import named
+from pudle.conformance.specimens import named_specimen
 
-SPECIMEN = named("sparse coding", "reconstruction")
+SPECIMEN = named_specimen("sparse coding", "reconstruction")
 FORM = in_numpy.form_of(SPECIMEN)
 
 

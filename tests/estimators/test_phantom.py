@@ -6,11 +6,11 @@ from support.oracles import in_numpy, tolerances
 from support.oracles.comparisons import relative
 
 import pudle
-from pudle.conformance.specimens import named
+from pudle.conformance.specimens import named_specimen
 
 #: Its codes converge to rounding within 600 layers, and the reconstruction loss keeps its
 #: derivative in them.
-SPECIMEN = named("square", "reconstruction")
+SPECIMEN = named_specimen("square", "reconstruction")
 FORM = in_numpy.form_of(SPECIMEN)
 
 

@@ -96,7 +96,7 @@ class Bounded(L1Problem):
 
 
 @cache
-def derived(kind: type[L1Problem]) -> Any:
+def derived_class(kind: type[L1Problem]) -> Any:
     """Return a class of problems that is derived from one with a penalty."""
     return type("Derived", (Bounded, kind), {})
 

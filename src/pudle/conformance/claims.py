@@ -31,7 +31,7 @@ from .specimens import (
     SHALLOW,
     Specimen,
     in_units,
-    named,
+    named_specimen,
     specimens,
     with_values,
 )
@@ -82,7 +82,7 @@ FALLING = (
     ),
 )
 #: With small steps, so that layers far back still count.
-TINY = (named("tiny", "reconstruction", "ista(step=0.01)"),)
+TINY = (named_specimen("tiny", "reconstruction", "ista(step=0.01)"),)
 
 #: The gradient that a claim names, of a truth at a depth.
 Right = Callable[[Truth, int], Array]

@@ -31,7 +31,7 @@ from ..names import entries, make_algorithm, make_dataset
 from ..problems import FixedPoint, Problem, StronglyConvex
 from ..problems.l1 import L1Problem
 from ..streams import generator
-from .brought import HeavyBall, Squeeze, derived, own_iteration, own_loss
+from .brought import HeavyBall, Squeeze, derived_class, own_iteration, own_loss
 from .truth import Truth
 
 T = TypeVar("T")
@@ -200,7 +200,7 @@ class Specimen:
 
 
 @cache
-def named(problem: str, loss: str, algorithm: str = "ista") -> Specimen:
+def named_specimen(problem: str, loss: str, algorithm: str = "ista") -> Specimen:
     """Return the specimen of a named problem, one of its losses and a named algorithm; the same
     call returns the same object.
     """
@@ -214,7 +214,7 @@ def specimens(*problems: str, algorithms: Sequence[str] = PLAIN[:1]) -> tuple[Sp
     each of the algorithms, by default `ista` alone. The same call returns the same objects.
     """
     return tuple(
-        named(problem, loss, algorithm)
+        named_specimen(problem, loss, algorithm)
         for problem in problems or [*NAMED][:-1]
         for loss in make_dataset(NAMED[problem]).losses
         for algorithm in algorithms
@@ -366,7 +366,7 @@ def _problem(draw: OptionDraws, dataset_name: str, seed: int) -> tuple[Problem, 
             with suppress(InvalidArgument):
                 problem = with_values(problem, **{name: change(problem, draw)})
     if isinstance(problem, L1Problem) and draw.pick("derived", (False, False, False, True)):
-        problem = derived(type(problem))(**options_of(problem))
+        problem = derived_class(type(problem))(**options_of(problem))
     codes, size = math.prod(problem.code_shape), problem.theta.numel()
     if codes > MOST_CODES or size > MOST_THETA or codes * size > MOST:
         raise InvalidArgument("this problem is too large")

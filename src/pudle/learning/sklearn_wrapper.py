@@ -20,7 +20,7 @@ from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..problems import SparseCoding
 from ..references.certified import reference
-from ..threads import at_most, blocks_of, run_blocks, threads_for
+from ..threads import block_threads, blocks_of, run_blocks, threads_for
 from ..validation import check_integer, check_positive
 from .learner import Learner
 from .matching import Array
@@ -148,7 +148,7 @@ class UnrolledDictionaryLearning(
         random = check_random_state(self.random_state)
         learner = self._learner(int(random.randint(2**31 - 1)))
         self._begin(samples, random)
-        with at_most(threads):
+        with block_threads(threads):
             training = learner.fit(self._problem(samples))
         self.components_ = training.dictionary.numpy().T.copy()
         self.history_, self.status_ = training.history, training.status
@@ -168,7 +168,7 @@ class UnrolledDictionaryLearning(
         samples, threads = self._validate(X, reset=False), _number_of_threads(self.n_jobs)
         algorithm = self._learner(0).parts.algorithm
         entries = len(samples) * len(self.components_)
-        with at_most(threads), threads_for(entries), torch.no_grad():
+        with block_threads(threads), threads_for(entries), torch.no_grad():
             if algorithm.thresholding.proximal:
                 return self._minimizers(samples)
             return algorithm.run(self._problem(samples), self.depth).codes.numpy()

@@ -21,7 +21,7 @@ from ... import kernel_choice, names, paired
 from ...algorithms import kernels
 from ...errors import MissingDependency
 from ...estimator import Estimate
-from ...threads import at_most, torch_threads
+from ...threads import block_threads, torch_threads
 from ...workers import (
     ONE_THREAD,
     Copy,
@@ -181,7 +181,7 @@ def measuring_threads(number: int) -> Iterator[None]:
     Torch starts its own ones at the first operation that takes several: it must be in a copy of a
     process, because no copy of a process that has them could use them.
     """
-    with torch_threads(number), at_most(number):
+    with torch_threads(number), block_threads(number):
         yield
 
 

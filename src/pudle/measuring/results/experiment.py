@@ -16,7 +16,7 @@ import numpy as np
 
 from ... import names
 from ...files import plain, write_atomically
-from ...threads import at_most
+from ...threads import block_threads
 from ...workers import failure
 from ..experiment import Experiment, ExperimentResult
 from ..stored_files import BROKEN, Plain, Record
@@ -45,7 +45,7 @@ def measure_in_threads(carried: CarriedExperiment, threads: int, store: Store) -
     """Measure an experiment in so many threads, and return its record; in one thread if it counts
     seconds of the processor (a ``budget``), which would add up over threads.
     """
-    with at_most(1 if getattr(carried.experiment, "budget", None) else threads):
+    with block_threads(1 if getattr(carried.experiment, "budget", None) else threads):
         return carried.measure(store)
 
 
