@@ -359,7 +359,7 @@ class Answer:
         """What is chosen, reached and spent, as plain values: algorithm, estimator, reached, depth,
         error, seconds and memory_bytes.
 
-        Names are empty and numbers NaN where there is no answer.
+        Names are empty and numbers NaN where there is no answer, and `reached` is False.
         """
         return {
             "algorithm": self.source.algorithm if self.source else "",

@@ -459,8 +459,9 @@ class WindowEstimator(SweepEstimator):
     def sweep(
         self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
     ) -> Iterator[Estimate]:
-        """Yield the gradient at each depth, all from one forward pass, with the diagnostics
-        ``layers`` and ``layers_differentiated``.
+        """Yield the gradient at each depth, with the diagnostics ``layers`` and
+        ``layers_differentiated``; all share the layers before their windows, or without a window
+        one forward pass.
         """
         results = unrolled_gradients(problem, algorithm, depths, self.window)
         for depth, result in zip(depths, results, strict=True):

@@ -212,8 +212,10 @@ def obstacle_to(
 
 
 def unseen_entries(part: AuditedPart, is_resolved: np.ndarray, obstacle: Obstacle) -> Unseen:
-    """Return the entries of a part whose derivatives tell nothing: the first few by index, none
-    where directions are no entries.
+    """Return which entries of a part have derivatives that tell nothing, the first
+    `MAX_NAMED_ENTRIES` by index, whether there are more, and the obstacle as it is given.
+
+    No entry is named for a number, and where derivatives are along directions.
     """
     if not part.tensor.ndim or len(is_resolved) != part.tensor.numel():
         return Unseen((), False, obstacle)

@@ -30,6 +30,9 @@ OWN_LOSS = specimens("sparse coding")[:1] + specimens("smooth")
 def check_approach(subject: Subject) -> Measurements:
     """With the options in `approaches` an approximation is the gradient named there, and on the way
     to them it comes no farther from it.
+
+    It yields the last measurement for each gradient in `approaches`, and raises CheckFailure where
+    one is too large or `approaches` is not usable; singular systems are passed over.
     """
     for target, options in approaches_of(subject.estimator).items():
         _require_usable(subject, target, options)
@@ -141,6 +144,9 @@ def _right(target: str, gradient: Array, subject: Subject, depth: int) -> Right:
 def check_direct_part(subject: Subject) -> Measurements:
     """A loss with a linear function of theta added, which no codes change, changes the gradient by
     the derivative of that.
+
+    It yields one measurement, and raises CheckFailure where that is above its limit. The linear
+    function is from a fixed stream.
     """
     problem, algorithm = subject.specimen.make()
     depth = SHALLOW[1]

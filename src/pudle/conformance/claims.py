@@ -92,6 +92,9 @@ Right = Callable[[Truth, int], Array]
 def check_claim(subject: Subject) -> Measurements:
     """Codes, and gradients of exact claims, are the right ones at all depths, from `estimate` and
     `sweep`.
+
+    It yields the measurements, and raises CheckFailure where one is above its limit. Of other
+    claims than `KNOWN` only the codes, and a sweep beside single estimates, are compared.
     """
     specimen, depths = subject.specimen, subject.specimen.depths
     if specimen.drawn and subject.claim == "truncated":
@@ -133,7 +136,11 @@ def check_claim(subject: Subject) -> Measurements:
 
 @register((*GRID, *(specimen for specimen in DRAWN if specimen.originals[1].differentiable)))
 def check_single_precision(subject: Subject) -> Measurements:
-    """float32 gives what float64 gives, to the accuracy of float32."""
+    """float32 gives what float64 gives, to the accuracy of float32.
+
+    It yields both measurements, and raises CheckFailure where one is above its limit. Nothing is
+    compared for drawn problems by a difference quotient, nor where systems are singular.
+    """
     specimen, double = subject.specimen, subject.estimate(2)
     quotient, solves = is_quotient(double), subject.claim in ("implicit", "approximate")
     # No claim is made about singular systems, in which single precision counts other ranks, nor of
@@ -332,6 +339,9 @@ def _by_atom(entries: Tensor) -> Tensor:
 def check_direction(subject: Subject) -> Measurements:
     """An approximation is within 90 degrees of a gradient that it may stand for, and a heuristic of
     the direct part: a step against it lowers the loss.
+
+    It yields a measurement at each depth and, of an approximation, the distances from the gradients
+    that it may stand for; CheckFailure says that the angle is 90 degrees or more.
     """
     depths, truth = (*SHALLOW, SETTLED, DEEP), subject.specimen.truth
     for depth, result in zip(depths, subject.estimates(depths, sweep=True), strict=True):
@@ -368,7 +378,12 @@ def check_direction(subject: Subject) -> Measurements:
     lambda subject: subject.claim == "stochastic",
 )
 def check_mean(subject: Subject) -> Measurements:
-    """The mean of a random gradient over seeds is the unrolled gradient or the direct part."""
+    """The mean of a random gradient over seeds is the unrolled gradient or the direct part.
+
+    It draws until the mean is known well enough, `MOST_SEEDS` times at most, and yields one
+    measurement, in standard errors; CheckFailure says that it is too large, or that there is no
+    `seed`.
+    """
     require(
         "seed" in subject.options,
         "a stochastic estimator needs a field `seed`: without it the draws cannot be repeated or"
@@ -417,6 +432,9 @@ def _claims_consistency(subject: Subject) -> bool:
 def check_consistency(subject: Subject) -> Measurements:
     """The error against the certified reference vanishes with depth for the losses in
     `consistent_for`.
+
+    It takes a window of 50 layers where there is one, and goes deeper once; it yields the error,
+    and raises CheckFailure where that is too large.
     """
     truth, error = subject.specimen.truth, np.inf
     # A claim holds for all options, and shows at the shorter windows.
@@ -447,6 +465,8 @@ def check_consistency(subject: Subject) -> Measurements:
 def check_samples(subject: Subject) -> Measurements:
     """The last sample counts twice where it stands twice, and in other units the gradient changes
     by the square of their ratio.
+
+    It yields one measurement, and raises CheckFailure where that is above its limit.
     """
     rows = [*range(subject.specimen.original.code_shape[0]), -1]
     # A power of two, so that no product with it is rounded.

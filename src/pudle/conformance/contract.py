@@ -46,6 +46,8 @@ DENSE = specimens("sparse coding")
 def check_description(subject: Subject) -> None:
     """It has a name, a claim, losses that it is consistent for, and a spec that makes it again;
     with options it is a frozen dataclass.
+
+    It raises CheckFailure, and errors of the spec as they are; nothing is estimated.
     """
     estimator, cls = subject.estimator, type(subject.estimator)
     losses = sorted({specimen.loss for specimen in GRID})
@@ -121,6 +123,9 @@ def _gradients_of_spec(spec: str) -> list[Array]:
 def check_repeatable(subject: Subject) -> Measurements:
     """A second call, and an equal estimator in another order of problems, algorithms, starts and
     thetas, change no bit and no earlier result; another process gives the same.
+
+    It yields the measurements, and raises CheckFailure where one is above its limit. The other
+    process is started for one specimen alone, and if a spec can name the estimator.
     """
     turns, estimator = _turns(subject.specimen), subject.estimator
     first, second_call = (_gradients(estimator, turns) for _ in range(2))
@@ -146,7 +151,11 @@ def check_repeatable(subject: Subject) -> Measurements:
 
 @register(DENSE)
 def check_impossible_depth(subject: Subject) -> None:
-    """A negative or fractional depth is refused, not run as another."""
+    """A negative or fractional depth is refused, not run as another.
+
+    It raises CheckFailure if a depth was run, by `estimate` or by `sweep`; other errors than this
+    package's are raised as they are.
+    """
     for depth, sweep in itertools.product((-1, -20, 2.5), (False, True)):
         try:
             subject.estimates([2, depth], sweep=sweep)

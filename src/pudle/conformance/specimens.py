@@ -99,7 +99,8 @@ def tensors_of(owner: Problem | Algorithm) -> dict[str, Tensor]:
 
 def in_units(owner: T, ratio: float, rows: list[int] | slice = slice(None)) -> T:
     """Return a copy of a problem, an algorithm or a rule for some of the samples, by default all,
-    in other units: observations, starts, penalties and thresholds are `ratio` times as large.
+    in other units: fields with a row for each sample, starts, penalties and thresholds are `ratio`
+    times as large.
     """
     values = options_of(owner)
     for name, value in values.items():
