@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from pudle import answers as engine
 from pudle.answers import Answer, Measured, Requirement, answer
-from pudle.reports.cells import achievement, answer_cells
+from pudle.reports.cells import Cell, Shown, achievement, answer_cells
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
 from pudle.sentences import reason_text, requirement_text
-from pudle.text import DASH, Cell
+from pudle.text import DASH
 
 #: Required errors that the page offers; None asks for the least.
 ERRORS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, None)
@@ -32,14 +32,14 @@ class ProblemAnswer(NamedTuple):
     cells: dict[str, Cell]
 
 
-def _problems(results: Results, algorithm: str) -> Iterator[tuple[Cell, list[Measured]]]:
-    """Yield the label of each problem, with its first case, and what was measured on it, perhaps
+def _problems(results: Results, algorithm: str) -> Iterator[tuple[str, list[Measured]]]:
+    """Yield the label of each problem, and what was measured on it, perhaps
     with one algorithm alone.
     """
     for label, measured in results.problems:
         chosen = [row for row in measured if algorithm in ("", row.algorithm)]
         if chosen:
-            yield Cell(label, case=chosen[0].case), chosen
+            yield label, chosen
 
 
 def answers(
@@ -54,7 +54,7 @@ def answers(
 
 
 def _problem_answer(
-    results: Results, label: Cell, measured: list[Measured], requirement: Requirement
+    results: Results, label: str, measured: list[Measured], requirement: Requirement
 ) -> ProblemAnswer:
     """Choose for one problem, of which the label is the name."""
     best = answer(measured, requirement)
@@ -64,7 +64,7 @@ def _problem_answer(
     if best.source is unrolled.source is not None:
         best_unrolled = Cell("the same")
     else:
-        value = achievement(unrolled)[1] if unrolled.reached else cells["time"].head
+        value = achievement(unrolled)[1] if unrolled.reached else cells["time"].text
         about = f"error {cells['error']}, {cells['depth']} layers"
         best_unrolled = _pair(unrolled, value, about)
     why = reason_text(best)
@@ -72,7 +72,7 @@ def _problem_answer(
         why += " Scored against a limit."
     row = {
         "problem": Cell(label, case=source.case),
-        "use": Cell(_pair(best), best=True),
+        "use": _pair(best).with_mark(best=True),
         **answer_cells(best),
         "best unrolled": best_unrolled,
         "why": Cell(why),
@@ -87,7 +87,7 @@ def _pair(chosen: Answer, value: str = "", *details: str) -> Cell:
     algorithm = f"with {chosen.source.algorithm}"
     if value not in ("", DASH):
         algorithm += f", {value}"
-    return Cell(chosen.estimator, chosen.estimator, details=(algorithm, *details))
+    return Cell(chosen.estimator, (algorithm, *details), estimator=chosen.estimator)
 
 
 def answers_table(results: Results, rows: Iterable[ProblemAnswer]) -> Table:
@@ -106,7 +106,7 @@ def budgets(results: Results, algorithm: str = "") -> Table:
     requirements = engine.budgets(sum(results.measured.values(), ()))
     rows = []
     for label, measured in _problems(results, algorithm):
-        row = {"problem": label}
+        row: dict[str, Shown] = {"problem": Cell(label, case=measured[0].case)}
         several = len({row.algorithm for row in measured}) > 1
         for requirement in requirements:
             chosen = answer(measured, requirement)
@@ -116,7 +116,7 @@ def budgets(results: Results, algorithm: str = "") -> Table:
             elif several:
                 cell = _pair(chosen, value)
             else:
-                cell = Cell(estimator, estimator, details=[value])
+                cell = Cell(estimator, (value,), estimator=estimator)
             row[requirement_text(requirement)] = cell
         rows.append(row)
     return Table.of(rows)

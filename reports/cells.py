@@ -1,30 +1,111 @@
-"""Cells of tables, made of the records that answers and summaries compute."""
+"""Cells of tables, made of the numbers and records that answers and summaries compute."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import isnan
 
 from pudle import text
 from pudle.answers import Answer, Cost
-from pudle.text import DASH, Cell
+from pudle.text import DASH
+
+#: Writes a number.
+Show = Callable[[float], str]
 
 
-def cost_cell(cost: Cost, show: Callable[[float], Cell]) -> Cell:
-    """Show a time or a memory, with * where it is estimated."""
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a table: its text, and what a table needs to know beyond it."""
+
+    #: Without the details.
+    text: str
+    #: Remarks at its end, which a page shows on lines of their own.
+    details: tuple[str, ...] = ()
+    #: Number to sort the cell by: infinite for "not reached", None where the text holds no number.
+    key: float | None = None
+    #: Estimator that the cell is about; empty if there is none.
+    estimator: str = ""
+    #: Whether no other cell of its column is better.
+    best: bool = False
+    #: Name of the case that the text stands for; empty if it is the text.
+    case: str = ""
+
+    def __str__(self) -> str:
+        """Return the text with its details."""
+        details = (f" {line}" if line.startswith("(") else f", {line}" for line in self.details)
+        return "".join((self.text, *details))
+
+    def with_details(self, *details: str) -> Cell:
+        """Return the cell with more details."""
+        return replace(self, details=(*self.details, *details)) if details else self
+
+    def with_mark(self, best: bool) -> Cell:
+        """Return the cell, marked if no other cell of its column is better."""
+        return replace(self, best=True) if best else self
+
+
+#: What a table holds: cells, and texts where nothing else needs to be known.
+Shown = str | Cell
+
+
+def is_blank(shown: Shown) -> bool:
+    """Tell whether nothing is known."""
+    return str(shown) == DASH
+
+
+def number_cell(value: float, show: Show = text.number) -> Cell:
+    """Show a number, by which the cell is sorted."""
+    shown = show(value)
+    return Cell(shown, key=None if shown == DASH else value)
+
+
+def percent_cell(share: float) -> Cell:
+    """Show a share in percent."""
+    shown = text.percent(share)
+    return Cell(shown, key=None if shown == DASH else 100 * share)
+
+
+def numbers_cell(values: Sequence[int]) -> Cell:
+    """Show whole numbers in short, with their count where some are left out."""
+    listed, count = text.shortened(values)
+    return Cell(listed, (f"({count})",) if count else (), min(values, default=None))
+
+
+def interval_cell(
+    middle: float, low: float, high: float, show: Show = text.number, middle_text: str = ""
+) -> Cell:
+    """Show a middle value, perhaps as another text, with its interval, see `text.ends`."""
+    if isnan(middle):
+        return Cell(DASH)
+    ends = text.ends(middle, low, high, show)
+    return Cell(middle_text or show(middle), (ends,) if ends else (), middle)
+
+
+def cost_text(cost: Cost, show: Show) -> str:
+    """Write a time or a memory, with * where it is estimated."""
     return text.starred(show(cost.value), cost.estimated)
+
+
+def cost_cell(cost: Cost, show: Show) -> Cell:
+    """Show a time or a memory, with * where it is estimated."""
+    shown = cost_text(cost, show)
+    return Cell(shown, key=None if shown == DASH else cost.value)
 
 
 def answer_cells(answer: Answer) -> dict[str, Cell]:
     """Show what an answer reaches and costs, as a row of a table; * marks what is estimated."""
-    error = text.number(answer.error, 1 if answer.reached else 2)
-    depth = text.fixed(answer.depth, 0)
+    digits = 1 if answer.reached else 2
+    error = number_cell(answer.error, lambda value: text.number(value, digits))
+    depth = number_cell(answer.depth, lambda value: text.fixed(value, 0))
     if answer.reached:
         # Less may do: between the measured depths nothing is known.
-        error, depth = (Cell(f"≤ {cell}", key=cell.key) for cell in (error, depth))
-    seconds = cost_cell(answer.seconds, text.seconds)
+        error, depth = (Cell(f"≤ {cell.text}", key=cell.key) for cell in (error, depth))
+    seconds = cost_text(answer.seconds, text.seconds)
     return {
         "error": error,
         "depth": depth,
-        "time": text.between(answer.seconds.value, *answer.interval, text.seconds, seconds),
+        "time": interval_cell(answer.seconds.value, *answer.interval, text.seconds, seconds),
         "memory": cost_cell(answer.memory, text.memory),
     }
 
@@ -36,7 +117,7 @@ def achievement(answer: Answer) -> tuple[str, str]:
     if answer.reached:
         achieved = f"≤ {text.count(int(answer.depth), answer.unit)}"
         if not isnan(answer.seconds.value):
-            achieved = str(cost_cell(answer.seconds, text.seconds))
+            achieved = cost_text(answer.seconds, text.seconds)
         if answer.tied:
             achieved += f", not distinguishable from {text.count(len(answer.tied), 'other')}"
         return answer.estimator, achieved

@@ -9,8 +9,10 @@ from math import isnan, nan
 
 import pandas as pd
 
+from pudle import text
 from pudle.errors import InvalidArgument
 from pudle.reports import markup
+from pudle.reports.cells import Shown
 from pudle.reports.markup import Table
 from pudle.reports.report import CaseTables, Report
 from pudle.reports.summary import Spread
@@ -77,10 +79,10 @@ class ErrorTable:
 
     def markdown(self) -> str:
         """Write the table with its title and caption."""
-        rows = []
+        rows: list[dict[str, Shown]] = []
         for estimator, row in self.errors.items():
-            cells = {f"{depth}": spread.shown() for depth, spread in row.items()}
-            rows.append({"estimator": estimator} | cells)
+            cells = {f"{depth}": text.between(*spread) for depth, spread in row.items()}
+            rows.append({"estimator": estimator, **cells})
         caption = self.about + CAPTION + self.findings
         table = markup.markdown_table(Table.of(rows))
         return f"## {self.case.label}\n\n{caption}\n\n{table}\n"

@@ -225,13 +225,9 @@ class Results:
         return [row for row in self.rows if row.status == "ok" and row.value == row.value]
 
     @cached_property
-    def labels(self) -> Mapping[str, text.Cell]:
+    def labels(self) -> Mapping[str, str]:
         """What tables and titles call each case, by name."""
-        case_labels = labels(self.described).items()
-        return {
-            name: text.Cell(label, case="" if label == name else name)
-            for name, label in case_labels
-        }
+        return labels(self.described)
 
     @cached_property
     def described(self) -> Mapping[str, Mapping[str, object]]:

@@ -10,7 +10,8 @@ from itertools import chain
 import jinja2
 import pandas as pd
 
-from pudle.text import DASH, Cell
+from pudle.reports.cells import Cell, Shown
+from pudle.text import DASH
 
 #: Characters that LaTeX does not print as they are.
 LATEX = str.maketrans(
@@ -42,23 +43,23 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text by its columns; a `Cell` says more than its text."""
+    """A table of texts and cells by its columns."""
 
-    columns: Mapping[str, Sequence[str]]
+    columns: Mapping[str, Sequence[Shown]]
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, str]], names: Sequence[str] = ()) -> Table:
+    def of(cls, rows: Sequence[Mapping[str, Shown]], names: Sequence[str] = ()) -> Table:
         """Return rows as a table, by default with all their columns; what a row lacks is a dash."""
         names = names or [*dict.fromkeys(chain.from_iterable(rows))]
         return cls({name: [row.get(name, DASH) for row in rows] for name in names})
 
     @property
-    def rows(self) -> Sequence[Sequence[str]]:
+    def rows(self) -> Sequence[Sequence[Shown]]:
         """The cells, row by row."""
         return [*zip(*self.columns.values(), strict=True)]
 
     @property
-    def records(self) -> list[dict[str, str]]:
+    def records(self) -> list[dict[str, Shown]]:
         """The rows as mappings from columns to cells."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
@@ -133,16 +134,16 @@ def _not_a_formula(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
-def latex(value: str) -> str:
+def latex(value: Shown) -> str:
     """Escape a value for LaTeX: details of a cell get lines of their own, and the best cell of a
     column is bold.
     """
-    cell = Cell(value)
+    cell = value if isinstance(value, Cell) else Cell(value)
     if cell.details:
-        lines = map(latex, (Cell(cell.head, best=cell.best), *cell.details))
+        lines = [latex(Cell(cell.text, best=cell.best)), *map(latex, cell.details)]
         return rf"\pudlelines{{{NEXT_LINE.join(lines)}}}"
     escaped = (
-        re.sub("`([^`]+)`", r"\\texttt{\1}", cell.translate(LATEX))
+        re.sub("`([^`]+)`", r"\\texttt{\1}", cell.text.translate(LATEX))
         .replace("ρ²ᵀ", r"$\rho^{2T}$")
         .replace("ρᵀ", r"$\rho^T$")
     )

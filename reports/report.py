@@ -21,6 +21,7 @@ from pudle.measuring.grouping import grouped
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
 from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
+from pudle.reports.cells import Shown
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.glossary import ABOUT, Meaning, meanings
@@ -28,7 +29,6 @@ from pudle.reports.learning.sections import Section, bought, outcome, sections
 from pudle.reports.load import Results, tidy_frame
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summarize
-from pudle.text import Cell
 
 #: The legend of the tables of cases: what is explained, and its explanation.
 READING = (
@@ -134,7 +134,7 @@ class CaseTables(NamedTuple):
     """
 
     name: str
-    label: Cell
+    label: str
     caption: str
     findings: str
     rows: Sequence[Summary]
@@ -400,8 +400,8 @@ class Runs:
     def numbers(self) -> Table:
         """The summaries of the first run's cases, one row per case, estimator and run."""
         (_, first), *_ = self.reports.items()
-        rows = [
-            {"case": case.label, "run": name} | row
+        rows: list[dict[str, Shown]] = [
+            {"case": tables.case_cell(report.results, case.name), "run": name, **row}
             for name, report in self.reports.items()
             for case in report.by_case
             if case.name in first.results.cases
@@ -414,16 +414,19 @@ class Runs:
         """What the experiments of every run led to, and where those of the first run are others."""
         (_, first), *_ = self.reports.items()
         known = {record.name: record for record in first.results.experiments}
-        rows = [
-            {"experiment": record.name, "run": name}
-            | outcome(record, known.get(record.name, record))
+        rows: list[dict[str, Shown]] = [
+            {
+                "experiment": record.name,
+                "run": name,
+                **outcome(record, known.get(record.name, record)),
+            }
             for name, report in self.reports.items()
             for record in report.results.experiments
         ]
         return _beside(rows, "experiment")
 
 
-def _beside(rows: Sequence[Mapping[str, str]], *names: str) -> Table:
+def _beside(rows: Sequence[Mapping[str, Shown]], *names: str) -> Table:
     """Return rows as a table in which those that agree in some columns follow each other."""
     same = grouped(rows, itemgetter(*names))
     return Table.of([*chain.from_iterable(same.values())])

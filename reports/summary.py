@@ -5,7 +5,7 @@ are right, and above rounding.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, exp, log, nan, sqrt
@@ -208,10 +208,6 @@ class Spread(NamedTuple):
     value: float
     low: float
     high: float
-
-    def shown(self, show: Callable[[float], str] = text.number) -> text.Cell:
-        """Return them as text."""
-        return text.between(*self, show)
 
 
 def spread(values: Iterable[float]) -> Spread:

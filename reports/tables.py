@@ -18,18 +18,34 @@ from pudle.measuring.check_results import FAILED, NOT_CHECKED
 from pudle.measuring.grouping import grouped
 from pudle.measuring.results.score import ReferenceRow
 from pudle.paired import Ratio
-from pudle.reports.cells import cost_cell
+from pudle.reports.cells import (
+    Cell,
+    Shown,
+    cost_cell,
+    cost_text,
+    interval_cell,
+    is_blank,
+    number_cell,
+    numbers_cell,
+    percent_cell,
+)
 from pudle.reports.load import TIMES, Results, parsed
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, FEWEST_SEEDS, WINDOW, Summary, spread
-from pudle.sentences import ratio_text
-from pudle.text import DASH, Cell
+from pudle.text import DASH
 
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
 #: Kernels that gain less than this are none.
 SAME_TIME = 1.1
 #: How tables show rates, and ratios.
 RATE, RATIO = partial(text.fixed, digits=4), partial(text.fixed, digits=2)
+EXACT_RATIO = partial(text.number, digits=3)
+
+
+def case_cell(results: Results, case: str) -> Cell:
+    """Show the label of a case, with its name where that is another."""
+    label = results.labels[case]
+    return Cell(label, case="" if label == case else case)
 
 
 class Row(NamedTuple):
@@ -54,7 +70,7 @@ def _error(row: Row) -> Cell:
         f"{extent}at the bound": at_floor > 0,
     }
     details = [remark for remark, holds in remarks.items() if holds]
-    return Cell(row.numbers.deepest.error.shown(), details=details)
+    return interval_cell(*row.numbers.deepest.error).with_details(*details)
 
 
 def _depth(row: Row) -> Cell:
@@ -65,7 +81,7 @@ def _depth(row: Row) -> Cell:
         share = f" in {missed} of {seeds} seeds" if missed < seeds else ""
         return Cell(f"not reached{share}", key=inf)
     ends = min(depths, default=depth), max(depths, default=depth)
-    return text.between(depth, *ends, "{:.0f}".format, f"≤ {depth:.0f}")
+    return interval_cell(depth, *ends, "{:.0f}".format, f"≤ {depth:.0f}")
 
 
 def _time(row: Row) -> Cell:
@@ -73,14 +89,14 @@ def _time(row: Row) -> Cell:
     depth, seconds, source = row.reach.depth, row.reach.seconds, row.reach.source
     if isnan(seconds.value) and depth < inf and source.seconds.measured:
         return Cell("beyond the timed depths", key=inf)
-    quartiles, seconds_cell = source.rounds.quartiles(depth), cost_cell(seconds, text.seconds)
-    return text.between(seconds.value, *quartiles, text.seconds, seconds_cell)
+    quartiles, middle = source.rounds.quartiles(depth), cost_text(seconds, text.seconds)
+    return interval_cell(seconds.value, *quartiles, text.seconds, middle)
 
 
 def _relative(ratio: Ratio, depth: float, last: float) -> Cell:
     """Show a ratio of times, and its depth where that is not the last."""
-    details = [f"at depth {depth:.0f}"] if ratio.value > 0 and depth < last else []
-    return Cell(ratio_text(ratio), details=details)
+    cell = interval_cell(ratio.value, ratio.low, ratio.high, EXACT_RATIO)
+    return cell.with_details(f"at depth {depth:.0f}") if ratio.value > 0 and depth < last else cell
 
 
 class Column(NamedTuple):
@@ -105,10 +121,11 @@ COLUMNS = (
     Column(
         f"torch path: time / {BASE}", lambda row: _relative(*row.numbers.relative_torch, row.last)
     ),
-    Column("gain by kernels", lambda row: RATIO(row.numbers.gain)),
-    Column("memory", lambda row: text.memory(row.numbers.measured.memory.last[1])),
+    Column("gain by kernels", lambda row: number_cell(row.numbers.gain, RATIO)),
+    Column("memory", lambda row: number_cell(row.numbers.measured.memory.last[1], text.memory)),
     Column(
-        "status", lambda row: Cell(row.numbers.status, details=[*filter(None, [row.numbers.check])])
+        "status",
+        lambda row: Cell(row.numbers.status).with_details(*filter(None, [row.numbers.check])),
     ),
 )
 
@@ -127,26 +144,26 @@ def summary_cells(rows: Sequence[Summary], error: float = ERROR) -> dict[str, li
 def summary_table(rows: Sequence[Summary], error: float = ERROR) -> Table:
     """Return the summary of one case, one row per estimator."""
     columns = summary_cells(rows, error).items()
-    filled_columns = {label: cells for label, cells in columns if set(cells) != {DASH}}
+    filled_columns = {label: cells for label, cells in columns if not all(map(is_blank, cells))}
     return Table({"estimator": [row.estimator for row in rows], **filled_columns})
 
 
 def rates_table(results: Results, rows: Iterable[Summary]) -> Table:
     """Return fitted and predicted rates, one row per case and estimator that has a rate."""
-    rate_rows = []
+    rate_rows: list[dict[str, Shown]] = []
     for row in rows:
         if number := len(row.fitted):
             remarks = [f"{number} of {row.seeds} seeds"] if number < row.seeds else []
             first, last = row.window
             rate_rows.append(
                 {
-                    "case": results.labels[row.case],
+                    "case": case_cell(results, row.case),
                     "estimator": row.estimator,
                     "theory": str(row.theory),
-                    "predicted rate": row.predicted_rate.shown(RATE),
-                    "fitted rate": row.rate.shown(RATE),
+                    "predicted rate": interval_cell(*row.predicted_rate, RATE),
+                    "fitted rate": interval_cell(*row.rate, RATE),
                     "depths": Cell(f"{first:.0f} to {last:.0f}", key=first),
-                    "acceleration": row.acceleration.shown(RATIO),
+                    "acceleration": interval_cell(*row.acceleration, RATIO),
                     "remark": ", ".join(remarks + (["not straight"] if row.crooked else [])),
                 }
             )
@@ -196,13 +213,14 @@ def problems_table(results: Results) -> Table:
     kinds = grouped(
         failures, lambda row: (row.case, row.estimator, row.metric, row.status, row.reason)
     )
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[Shown, ...]] = []
     for (case, estimator, metric, status, reason), failed_rows in kinds.items():
         # A record without scores has no depth, a cost has no seed.
-        depths = text.numbers([row.depth for row in failed_rows if row.depth is not None]) or "all"
-        seeds = text.numbers([row.seed for row in failed_rows if row.seed is not None]) or "all"
-        measurement = results.labels[case], estimator, MEASURED[metric][0], status
-        rows.append((*measurement, depths, seeds, reason))
+        depths = [row.depth for row in failed_rows if row.depth is not None]
+        seeds = [row.seed for row in failed_rows if row.seed is not None]
+        places = (numbers_cell(numbers) if numbers else "all" for numbers in (depths, seeds))
+        measurement = case_cell(results, case), estimator, MEASURED[metric][0], status
+        rows.append((*measurement, *places, reason))
     for experiment in results.experiments:
         if experiment.status != "ok":
             method = experiment.estimator or experiment.options.get("baseline") or DASH
@@ -222,11 +240,12 @@ def problems_table(results: Results) -> Table:
 
 
 class Certificate(NamedTuple):
-    """A column of the certificates: which number, which of the seeds is worst, and its format."""
+    """A column of the certificates: which number, which of the seeds is worst, and how
+    it is shown."""
 
     number: Callable[[ReferenceRow], float | None]
     worst: Callable[[Sequence[float]], float]
-    show: Callable[[float], Cell] = text.number
+    cell: Callable[[float], Cell] = number_cell
 
 
 def _certain_digits(reference: ReferenceRow) -> float | None:
@@ -240,22 +259,23 @@ def _certain_digits(reference: ReferenceRow) -> float | None:
     return max(floor(-log10(max(reference.bound, float_info.epsilon))), 0)
 
 
+MODULUS = "modulus, claimed"
 #: By label.
 CERTIFICATES = {
     "bound": Certificate(lambda reference: reference.bound, max),
     "certain digits": Certificate(_certain_digits, min),
     "KKT residual": Certificate(lambda reference: reference.kkt_residual, max),
     "condition": Certificate(lambda reference: reference.condition_number, max),
-    "modulus, claimed": Certificate(lambda reference: reference.modulus, min),
+    MODULUS: Certificate(lambda reference: reference.modulus, min),
     "dual margin": Certificate(lambda reference: reference.dual_margin, min),
     "smallest amplitude": Certificate(lambda reference: reference.smallest_amplitude, min),
-    "all-zero codes": Certificate(lambda reference: reference.zero_codes, max, text.percent),
+    "all-zero codes": Certificate(lambda reference: reference.zero_codes, max, percent_cell),
 }
 
 
 def references_table(results: Results) -> Table:
     """Return the certificates, one row per case and target, with the worst over the seeds."""
-    rows, references = [], results.references.values()
+    rows, references = list[dict[str, Shown]](), results.references.values()
     # Which numbers a certificate has depends on the kind of problem.
     certificates = {
         label: certificate
@@ -266,21 +286,25 @@ def references_table(results: Results) -> Table:
         counts = Counter(reference.status for reference in part)
         statuses = [f"{status} ({count} of {len(part)})" for status, count in counts.items()]
         status = ", ".join(statuses) if len(counts) > 1 else part[0].status
-        row = {"case": results.labels[case], "target": target, "status": status}
-        for label, (number, worst, show) in certificates.items():
-            known = [quantity for quantity in map(number, part) if quantity is not None]
-            row[label] = show(worst(known) if known else nan)
+        row: dict[str, Shown] = {
+            "case": case_cell(results, case),
+            "target": target,
+            "status": status,
+        }
         unchecked = sum(reference.modulus_unchecked for reference in part)
-        if unchecked:
-            details = (f"(not checked in {unchecked} of {len(part)})",)
-            row["modulus, claimed"] = Cell(row["modulus, claimed"], details=details)
+        for label, certificate in certificates.items():
+            known = [quantity for quantity in map(certificate.number, part) if quantity is not None]
+            cell = certificate.cell(certificate.worst(known) if known else nan)
+            if unchecked and label == MODULUS:
+                cell = cell.with_details(f"(not checked in {unchecked} of {len(part)})")
+            row[label] = cell
         failing = [reference.uncertified for reference in part if reference.uncertified is not None]
         samples = sum(reference.samples or 0 for reference in part)
         share = Cell(f"{sum(failing):.0f} of {samples:.0f}", key=sum(failing))
         row["uncertified samples"] = share if failing else DASH
         # It is the factor of a layer.
         rho = [reference.rho or nan for reference in part if case not in results.solvers]
-        row["rho"] = spread(rho).shown(RATE)
+        row["rho"] = interval_cell(*spread(rho), RATE)
         rows.append(row)
     return Table.of(rows)
 
@@ -344,7 +368,7 @@ def findings(rows: Sequence[Summary]) -> str:
         if row.acceleration.value == row.acceleration.value
     ]
     if faster:
-        ratios = [f"`{row.estimator}` {row.acceleration.shown(RATIO)}" for row in faster]
+        ratios = [f"`{row.estimator}` {text.between(*row.acceleration, RATIO)}" for row in faster]
         fewest = min(
             sum(fit.acceleration == fit.acceleration for fit in row.fits) for row in faster
         )

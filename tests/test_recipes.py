@@ -257,7 +257,7 @@ def test_a_column_of_the_summary(house):
         "reports/tables.py",
         'COLUMNS = (\n    Column("error at the deepest depth", _error),\n',
         'COLUMNS = (\n    Column("error at the deepest depth", _error),\n'
-        '    Column("seeds", lambda row: text.fixed(row.numbers.seeds, 0)),\n',
+        '    Column("seeds", lambda row: number_cell(row.numbers.seeds)),\n',
     )
     code = "from pudle.reports.tables import COLUMNS; print([each.label for each in COLUMNS][:2])"
     assert "seeds" in house.python(BEGINNING + code)

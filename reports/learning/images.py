@@ -18,7 +18,7 @@ from PIL import Image
 from pudle import text
 from pudle.learning.images import Pixels, gray, mosaic, psnr, signed_to_gray
 from pudle.reports.figures.record import Axis, Picture, file_name
-from pudle.reports.learning.study import Block, Method, MethodColumn, Study, charts, table, whole
+from pudle.reports.learning.study import Block, Method, NumberColumn, Study, charts, table, whole
 from pudle.reports.load import ExperimentRecord
 from pudle.reports.looks import Looks
 
@@ -104,16 +104,16 @@ class Gallery(Picture):
 decibels = partial(text.fixed, digits=2, unit=" dB")
 similarity = partial(text.fixed, digits=3)
 #: Columns of the table. A method that is not trained takes no time and no steps.
-COLUMNS = {
-    "noisy": MethodColumn("noisy_psnr", decibels),
-    "PSNR": MethodColumn("psnr", decibels, max),
-    "SSIM": MethodColumn("ssim", similarity, max),
-    "PSNR with shifts": MethodColumn("psnr_shifted", decibels, max),
-    "SSIM with shifts": MethodColumn("ssim_shifted", similarity, max),
-    "gradient error": MethodColumn("gradient_error"),
-    "training": MethodColumn("training_seconds", lambda value: text.seconds(value or math.nan)),
-    "steps": MethodColumn("steps", lambda value: whole(value or math.nan)),
-}
+COLUMNS = (
+    NumberColumn("noisy", "noisy_psnr", decibels),
+    NumberColumn("PSNR", "psnr", decibels, max),
+    NumberColumn("SSIM", "ssim", similarity, max),
+    NumberColumn("PSNR with shifts", "psnr_shifted", decibels, max),
+    NumberColumn("SSIM with shifts", "ssim_shifted", similarity, max),
+    NumberColumn("gradient error", "gradient_error"),
+    NumberColumn("training", "training_seconds", lambda value: text.seconds(value or math.nan)),
+    NumberColumn("steps", "steps", lambda value: whole(value or math.nan)),
+)
 #: The images that every method was given.
 FIRST = "clean", "noisy"
 
@@ -143,7 +143,7 @@ class Denoising(Study):
             f" noise standard deviation {deviation} (0-255 scale)"
         )
 
-    def show(self, value: float) -> text.Cell:
+    def show(self, value: float) -> str:
         return decibels(value)
 
     def block(self, title: str, methods: list[Method], styles: Looks) -> Block:

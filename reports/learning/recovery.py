@@ -13,7 +13,7 @@ from pudle.reports.learning.study import (
     WARM,
     Block,
     Method,
-    MethodColumn,
+    NumberColumn,
     Study,
     charts,
     table,
@@ -23,17 +23,17 @@ from pudle.reports.load import ExperimentRecord, parsed
 from pudle.reports.looks import Looks
 
 ERROR, START = "dictionary_error", "start_dictionary_error"
-COLUMNS = {
-    "error at start": MethodColumn(START),
-    "error at end": MethodColumn(ERROR, best=min),
-    "relative error": MethodColumn("relative_error", best=min),
-    "support recovered": MethodColumn(
-        "support_recovery", lambda share: text.fixed(100 * share, 0, "%"), max
+COLUMNS = (
+    NumberColumn("error at start", START),
+    NumberColumn("error at end", ERROR, best=min),
+    NumberColumn("relative error", "relative_error", best=min),
+    NumberColumn(
+        "support recovered", "support_recovery", lambda share: text.fixed(100 * share, 0, "%"), max
     ),
-    "gradient error": MethodColumn("gradient_error"),
-    "steps": MethodColumn("steps", whole),
-    "time": MethodColumn("seconds", text.seconds),
-}
+    NumberColumn("gradient error", "gradient_error"),
+    NumberColumn("steps", "steps", whole),
+    NumberColumn("time", "seconds", text.seconds),
+)
 #: Errors up to so many times the least are called alike.
 SAME_ERROR = 1.05
 #: Methods by what distinguishes a part of them.

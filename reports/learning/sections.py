@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pudle import text
+from pudle.reports.cells import Shown, number_cell
 from pudle.reports.figures.record import Figure, file_name
 from pudle.reports.learning.images import Denoising, Interpretation
 from pudle.reports.learning.recovery import Optimizers, Recovery
@@ -35,7 +36,7 @@ class Others(Study):
 
     def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
         """Return a table of the summaries."""
-        rows = [
+        rows: list[dict[str, Shown]] = [
             {
                 "experiment": run.name,
                 "study": run.study,
@@ -156,7 +157,7 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
     return errors
 
 
-def outcome(record: ExperimentRecord, first: ExperimentRecord) -> dict[str, str]:
+def outcome(record: ExperimentRecord, first: ExperimentRecord) -> dict[str, Shown]:
     """Show the outcome of an experiment: the number that its study compares, and the time; the
     status says where options or images differ from those of another run, so that it cannot be
     compared.
@@ -164,8 +165,8 @@ def outcome(record: ExperimentRecord, first: ExperimentRecord) -> dict[str, str]
     study = BY_KIND.get(record.kind, OTHERS)
     return {
         "measure": study.outcome.title,
-        "value": study.show(record.number(study.outcome.column)),
-        "time": text.seconds(record.number(study.time)),
+        "value": number_cell(record.number(study.outcome.column), study.show),
+        "time": number_cell(record.number(study.time), text.seconds),
         "status": "; ".join(filter(None, [record.status, _differing(first, record)])),
     }
 

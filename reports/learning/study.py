@@ -15,12 +15,12 @@ import pandas as pd
 
 from pudle import names, text
 from pudle.measuring.grouping import grouped
+from pudle.reports.cells import Cell, Shown, interval_cell, is_blank
 from pudle.reports.figures.record import Axis, Figure, Picture, file_name
 from pudle.reports.load import ExperimentRecord, Results, parsed
 from pudle.reports.looks import Look, Looks
 from pudle.reports.markup import Table
 from pudle.reports.summary import Spread, spread
-from pudle.text import Cell
 
 #: Options that distinguish trainings on one dataset with one estimator and depth, in the order in
 #: which a label has them, and how it shows their values.
@@ -205,7 +205,7 @@ class Study(ABC):
         same_title = grouped(filter(self.shows, results.experiments), self.title)
         return {title: _methods(records) for title, records in same_title.items()}
 
-    def show(self, value: float) -> Cell:
+    def show(self, value: float) -> str:
         """Return a value of the outcome as text."""
         return text.number(value)
 
@@ -215,44 +215,87 @@ def whole(value: float) -> str:
     return f"{math.ceil(value - 1e-9)}" if math.isfinite(value) else text.DASH
 
 
-class MethodColumn(NamedTuple):
-    """A column of a table of methods: a number of the summary, the function that formats it, and
-    that which chooses the best, if one is.
+class NumberColumn(NamedTuple):
+    """A column of a table of methods that shows a number of the summary, as median and range over
+    the seeds.
     """
 
+    heading: str
+    #: Name of the number.
     number: str
     show: Callable[[float], str] = text.number
+    #: Chooses the best of the medians, where one is.
     best: Callable[[Iterable[float]], float] | None = None
 
+    def cells(self, methods: Sequence[Method]) -> list[Shown]:
+        """Return the cell of each method; what is printed as the best one is marked like it."""
+        spreads = [method.spread(self.number) for method in methods]
+        known = [of_seeds.value for of_seeds in spreads if not math.isnan(of_seeds.value)]
+        best = self.show(self.best(known)) if self.best and known else text.DASH
+        return [
+            interval_cell(*of_seeds, self.show).with_mark(
+                best != text.DASH and self.show(of_seeds.value) == best
+            )
+            for of_seeds in spreads
+        ]
 
-def table(methods: Sequence[Method], columns: Mapping[str, MethodColumn]) -> Table:
-    """Return one row per method, without empty columns: its label and layers, where its codes start
-    if some start from the last ones, medians and ranges over the seeds, its status and the number
-    of seeds where one has several.
-    """
-    layers = [text.DASH if method.depth is None else f"{method.depth}" for method in methods]
-    columns_shown: dict[str, list[str]] = {
-        "method": [Cell(method.label, method.estimator) for method in methods],
-        "layers": layers,
-    }
-    if any(method.warm for method in methods):
-        columns_shown["codes start at"] = [
-            ("zero", "last codes")[method.warm] if method.estimator else text.DASH
-            for method in methods
-        ]
-    for heading, (name, show, choose) in columns.items():
-        spreads = [method.spread(name) for method in methods]
-        known = [seed_spread.value for seed_spread in spreads if not math.isnan(seed_spread.value)]
-        best = choose(known) if choose and known else math.nan
-        # What is printed alike is marked alike.
-        columns_shown[heading] = [
-            Cell(seed_spread.shown(show), best=show(seed_spread.value) == show(best) != text.DASH)
-            for seed_spread in spreads
-        ]
-    columns_shown["status"] = [method.status for method in methods]
-    if any(len(method.runs) > 1 for method in methods):
-        columns_shown["seeds"] = [f"{len(method.runs)}" for method in methods]
-    return Table({name: cells for name, cells in columns_shown.items() if {*cells} != {text.DASH}})
+
+def _always(methods: Sequence[Method]) -> bool:
+    return True
+
+
+def _some_start_warm(methods: Sequence[Method]) -> bool:
+    return any(method.warm for method in methods)
+
+
+def _some_have_seeds(methods: Sequence[Method]) -> bool:
+    return any(len(method.runs) > 1 for method in methods)
+
+
+def _start_of_codes(method: Method) -> str:
+    """Say where the codes of a training start in each step."""
+    if not method.estimator:
+        return text.DASH
+    return "last codes" if method.warm else "zero"
+
+
+class FactColumn(NamedTuple):
+    """A column that every table of methods has, as far as it is needed for some methods."""
+
+    heading: str
+    cell: Callable[[Method], Shown]
+    needed: Callable[[Sequence[Method]], bool] = _always
+
+    def cells(self, methods: Sequence[Method]) -> list[Shown]:
+        """Return the cell of each method."""
+        return [self.cell(method) for method in methods]
+
+
+#: The columns before those of a study, and after them.
+FIRST_COLUMNS = (
+    FactColumn("method", lambda method: Cell(method.label, estimator=method.estimator)),
+    FactColumn("layers", lambda method: text.DASH if method.depth is None else f"{method.depth}"),
+    FactColumn("codes start at", _start_of_codes, needed=_some_start_warm),
+)
+LAST_COLUMNS = (
+    FactColumn("status", lambda method: method.status),
+    FactColumn("seeds", lambda method: f"{len(method.runs)}", needed=_some_have_seeds),
+)
+
+
+def table(methods: Sequence[Method], columns: Sequence[NumberColumn]) -> Table:
+    """Return one row per method, without empty columns; `columns` are those of the study."""
+    shown_columns: list[FactColumn | NumberColumn] = [
+        *(column for column in FIRST_COLUMNS if column.needed(methods)),
+        *columns,
+        *(column for column in LAST_COLUMNS if column.needed(methods)),
+    ]
+    filled_columns = {}
+    for column in shown_columns:
+        cells = column.cells(methods)
+        if not all(map(is_blank, cells)):
+            filled_columns[column.heading] = cells
+    return Table(filled_columns)
 
 
 def charts(

@@ -94,7 +94,7 @@ class BenchmarkResults:
         for row in answers(self.results, Requirement(error, seconds, memory), algorithm):
             beside = row.unrolled.values if self.results.solvers else {}
             beside = {f"unrolled_{name}": value for name, value in beside.items()}
-            rows.append({"problem": row.cells["problem"]} | row.best.values | beside)
+            rows.append({"problem": row.cells["problem"].text} | row.best.values | beside)
         return Answers(rows)
 
     def plot(self, metric: str = "relative_error", **options: Any) -> Any:

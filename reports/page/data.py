@@ -30,14 +30,13 @@ from pudle.answers import ERROR, Requirement
 from pudle.files import cache_folder, temporary_folder, write_atomically
 from pudle.reports import tables
 from pudle.reports.answers import ERRORS, answers, answers_table, budgets
-from pudle.reports.cells import cost_cell
+from pudle.reports.cells import Cell, Shown, cost_text
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Axis, Figure
 from pudle.reports.learning.sections import bought
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
 from pudle.reports.report import CaseTables, Report, Reports, Runs
-from pudle.text import Cell
 from pudle.workers import run
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.
@@ -113,7 +112,7 @@ def content(reports: Reports) -> Content:
             for number, (block_table, caption) in enumerate(block.tables):
                 page_tables[f"{key}-{number}"] = table(block_table, caption)
     return {
-        "error": str(text.number(ERROR, 1)),
+        "error": text.number(ERROR, 1),
         "wishes": {key: [*values] for key, values in choices._asdict().items()},
         "answers": {
             "caption": f"The cheapest gradient that is accurate enough ({text.STARRED})",
@@ -133,9 +132,9 @@ def wishes(reports: Iterable[Report]) -> Wishes:
     seconds = [budget.seconds for budget in limits if budget.seconds < inf]
     memory = [budget.memory for budget in limits if budget.memory < inf]
     return Wishes(
-        {str(text.number(error, 1)) if error else "least": error for error in ERRORS},
-        {"": inf} | {str(text.seconds(limit)): limit for limit in seconds},
-        {"": inf} | {str(text.memory(limit)): limit for limit in memory},
+        {text.number(error, 1) if error else "least": error for error in ERRORS},
+        {"": inf} | {text.seconds(limit): limit for limit in seconds},
+        {"": inf} | {text.memory(limit): limit for limit in memory},
     )
 
 
@@ -232,11 +231,10 @@ def _answers(
         for row in answers(results, Requirement(least, seconds, memory), algorithm):
             case = results.cases[row.case]
             about = f"{case.dataset}, {case.loss} loss"
-            ((problem, *other_cells),) = answers_table(results, [row]).rows
-            problem_cell = _facts(Cell(problem, details=[about]))
-            rows.append(
-                [problem_cell | {"badge": results.badge(row.case)}, *map(_cell, other_cells)]
-            )
+            ((_, *other_cells),) = answers_table(results, [row]).rows
+            problem_cell = row.cells["problem"].with_details(about)
+            facts = _facts(problem_cell) | {"badge": results.badge(row.case)}
+            rows.append([facts, *map(_cell, other_cells)])
         rows_by_requirement[f"{error},{time},{size}"] = rows
     return rows_by_requirement
 
@@ -254,19 +252,28 @@ def table(source: Table, caption: str) -> PageTable:
     return {"caption": caption, "columns": [*source.columns], "rows": rows}
 
 
-def _cell(value: str) -> str | dict[str, object]:
+def _cell(shown: Shown) -> str | dict[str, object]:
     """Return a cell as plain text, or with what else a table needs, see `Cell`."""
-    facts = _facts(Cell(value))
-    return facts if len(facts) > 1 else str(facts["text"])
+    if isinstance(shown, str):
+        return shown
+    facts = _facts(shown)
+    return facts if len(facts) > 1 else shown.text
 
 
 def _facts(cell: Cell) -> dict[str, object]:
-    facts = {
-        name: fact for name, fact in vars(cell).items() if fact and name not in ("head", "key")
-    }
+    """Return what is known of a cell, by the names that the page's script has for it."""
+    facts: dict[str, object] = {"text": cell.text}
+    if cell.details:
+        facts["details"] = cell.details
+    if cell.estimator:
+        facts["estimator"] = cell.estimator
+    if cell.best:
+        facts["best"] = True
+    if cell.case:
+        facts["case"] = cell.case
     if cell.key is not None:
         facts["key"] = "Infinity" if isinf(cell.key) else float(f"{cell.key:.6g}")
-    return {"text": cell.head, **facts}
+    return facts
 
 
 # -- figures
@@ -344,7 +351,7 @@ def overview(results: Results) -> Iterator[Figure]:
     cases with a certified reference, if any time is known.
     """
     needs = [
-        (str(text.number(error, 1)), point)
+        (text.number(error, 1), point)
         for case, measured in results.measured.items()
         for source, error in itertools.product(measured, filter(None, ERRORS))
         if not results.badge(case) and not isnan((point := source.reach(error)).depth)
@@ -368,11 +375,11 @@ def overview(results: Results) -> Iterator[Figure]:
                 "case": case,
                 "estimator": point.source.estimator,
                 "goal": goal,
-                "seconds": str(cost_cell(point.seconds, text.seconds)),
-                "memory": str(cost_cell(point.memory, text.memory)),
+                "seconds": cost_text(point.seconds, text.seconds),
+                "memory": cost_text(point.memory, text.memory),
                 "ratio": ratio,
                 "label": results.labels[case],
-                "text": words if isnan(ratio) else str(text.number(ratio)),
+                "text": words if isnan(ratio) else text.number(ratio),
                 "layers": float(point.depth) if reached else "not reached",
             }
         )

@@ -11,7 +11,7 @@ from .paired import Ratio
 NAMED_TIES = 2
 
 
-def ratio_text(ratio: Ratio) -> text.Cell:
+def ratio_text(ratio: Ratio) -> str:
     """Write a ratio with its interval."""
     return text.between(ratio.value, ratio.low, ratio.high, partial(text.number, digits=3))
 

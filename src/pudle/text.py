@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from math import isfinite, isnan, log
-from typing import Any, Self
+from typing import Any
 
 DASH = "–"
 STARRED = "* estimated from the costs at other depths"
@@ -35,76 +35,39 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-class Cell(str):
-    """Text of a table cell, with what a table needs to know beyond the text."""
-
-    #: Text without the details, which are remarks at its end that a page shows on lines of their
-    #: own.
-    head: str
-    details: tuple[str, ...]
-    #: Number to sort the cell by: infinite for "not reached", None where the text holds no number.
-    key: float | None
-    #: Estimator that the cell is about; empty if there is none.
-    estimator: str
-    #: Whether no other cell of its column is better.
-    best: bool
-    #: Name of the case that the text stands for; empty if it is the text.
-    case: str
-
-    def __new__(
-        cls,
-        value: str,
-        estimator: str = "",
-        best: bool = False,
-        key: float | None = None,
-        details: Sequence[str] = (),
-        case: str = "",
-    ) -> Self:
-        """Make a cell; what is not given is taken over from `value`, where that is a cell."""
-        added = "".join((" " if detail.startswith("(") else ", ") + detail for detail in details)
-        cell = super().__new__(cls, f"{value}{added}")
-        cell.head = getattr(value, "head", str(value))
-        cell.details = (*getattr(value, "details", ()), *details)
-        cell.key = getattr(value, "key", None) if key is None else key
-        cell.estimator = estimator or getattr(value, "estimator", "")
-        cell.best = bool(best or getattr(value, "best", False))
-        cell.case = case or getattr(value, "case", "")
-        return cell
-
-
-def number(value: float, digits: int = 2) -> Cell:
-    """Return a number with a few significant digits: ``0.83``, ``1.5e-15``; a dash where it is None
+def number(value: float, digits: int = 2) -> str:
+    """Write a number with a few significant digits: ``0.83``, ``1.5e-15``; a dash where it is None
     or not finite.
     """
     if value is None or not isfinite(value):
-        return Cell(DASH)
+        return DASH
     if value == 0 or 0.01 <= abs(value) < 1e4:
         rounded = f"{value:.{digits}g}"
-        return Cell(f"{float(rounded):.0f}" if "e" in rounded else rounded, key=value)
+        return f"{float(rounded):.0f}" if "e" in rounded else rounded
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    return Cell(f"{mantissa}e{int(exponent)}", key=value)
+    return f"{mantissa}e{int(exponent)}"
 
 
-def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:
-    """Return a number with a fixed number of decimals: ``0.9500``, ``12%``; with its sign if `sign`
+def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> str:
+    """Write a number with a fixed number of decimals: ``0.9500``, ``12%``; with its sign if `sign`
     is ``+``, and a dash for NaN.
     """
-    return Cell(DASH) if isnan(value) else Cell(f"{value:{sign}.{digits}f}{unit}", key=value)
+    return DASH if isnan(value) else f"{value:{sign}.{digits}f}{unit}"
 
 
-def percent(share: float) -> Cell:
-    """Return a share in percent with a few significant digits."""
+def percent(share: float) -> str:
+    """Write a share in percent with a few significant digits."""
     percentage = number(100 * float(share))
-    return percentage if percentage == DASH else Cell(f"{percentage}%", key=percentage.key)
+    return percentage if percentage == DASH else f"{percentage}%"
 
 
-def starred(cell: Cell, estimated: bool) -> Cell:
+def starred(value: str, estimated: bool) -> str:
     """Mark a value that is estimated from others."""
-    return Cell(f"{cell}*", key=cell.key) if estimated and cell != DASH else cell
+    return f"{value}*" if estimated and value != DASH else value
 
 
-def seconds(value: float) -> Cell:
-    """Return a duration with its unit."""
+def seconds(value: float) -> str:
+    """Write a duration with its unit."""
     return _scaled(value, ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")))
 
 
@@ -128,36 +91,36 @@ def about(value: float) -> str:
     return f"{number} {unit}" if (number, unit) != (1, "days") else "1 day"
 
 
-def memory(value: float) -> Cell:
-    """Return a number of bytes with its unit."""
+def memory(value: float) -> str:
+    """Write a number of bytes with its unit."""
     return _scaled(value, ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB")))
 
 
-def _scaled(value: float, units: Sequence[tuple[float, str]]) -> Cell:
-    """Return a value in the first of some units that it is not below, or else in the last one; a
+def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
+    """Write a value in the first of some units that it is not below, or else in the last one; a
     dash for NaN.
     """
     if isnan(value):
-        return Cell(DASH)
+        return DASH
     size, unit = next((pair for pair in units if abs(value) >= pair[0]), units[-1])
-    return Cell(f"{number(value / size, 3)} {unit}", key=value)
+    return f"{number(value / size, 3)} {unit}"
 
 
-def between(
-    middle: float,
-    low: float,
-    high: float,
-    show: Callable[[float], str] = number,
-    middle_text: str | None = None,
-) -> Cell:
-    """Return a middle value, as `middle_text`, with its interval, left out where unknown or where
-    both ends look like it. A dash stands for a middle value that is NaN.
+def ends(middle: float, low: float, high: float, show: Callable[[float], str] = number) -> str:
+    """Write the ends of an interval around a middle value: ``(0.8 to 0.9)``; empty where they are
+    unknown, or where both look like the middle value.
     """
+    if isnan(middle) or isnan(low):
+        return ""
+    least, greatest = show(low), show(high)
+    return "" if least == greatest == show(middle) else f"({least} to {greatest})"
+
+
+def between(middle: float, low: float, high: float, show: Callable[[float], str] = number) -> str:
+    """Write a middle value with its interval, see `ends`; a dash where it is NaN."""
     if isnan(middle):
-        return Cell(DASH)
-    value, least, greatest = show(middle), show(low), show(high)
-    details = () if isnan(low) or least == greatest == value else (f"({least} to {greatest})",)
-    return Cell(value if middle_text is None else middle_text, key=middle, details=details)
+        return DASH
+    return " ".join(filter(None, (show(middle), ends(middle, low, high, show))))
 
 
 def listing(words: Sequence[str]) -> str:
@@ -165,11 +128,21 @@ def listing(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def numbers(values: Sequence[int]) -> Cell:
-    """Return whole numbers in short, each once and in order: ``1, 2, 5`` for up to five, else ``1
-    ... 600 (14)``, with how many there are.
+#: Up to so many numbers are written one by one.
+MOST_LISTED = 5
+
+
+def numbers(values: Sequence[int]) -> str:
+    """Write whole numbers in short: ``1, 2, 5`` for up to five, else ``1 ... 600 (14)``."""
+    listed, count = shortened(values)
+    return f"{listed} ({count})" if count else listed
+
+
+def shortened(values: Sequence[int]) -> tuple[str, int]:
+    """Write the different ones of whole numbers one by one, or the least and the greatest of more
+    than `MOST_LISTED`, and then count them; the count is 0 where all are written.
     """
-    values = sorted(set(values))
-    if len(values) <= 5:
-        return Cell(", ".join(map(str, values)), key=min(values, default=None))
-    return Cell(f"{values[0]} ... {values[-1]}", key=values[0], details=(f"({len(values)})",))
+    distinct = sorted(set(values))
+    if len(distinct) <= MOST_LISTED:
+        return ", ".join(map(str, distinct)), 0
+    return f"{distinct[0]} ... {distinct[-1]}", len(distinct)

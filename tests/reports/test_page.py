@@ -339,8 +339,8 @@ def test_wishes_change_the_answers_to_what_python_computes(page, report):
         requirement = Requirement(*(value for _, value in asked.values()))
         assert page.answers() == [
             [
-                *(" ".join([cell.head, *cell.details]) for cell in [*row.cells.values()][1:-2]),
-                row.cells["why"].replace("`", ""),
+                *(" ".join([cell.text, *cell.details]) for cell in [*row.cells.values()][1:-2]),
+                row.cells["why"].text.replace("`", ""),
             ]
             for row in answers(report.results, requirement)
         ]

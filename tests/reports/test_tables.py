@@ -26,6 +26,7 @@ from support.records.synthetic import (
 from pudle.measuring import check_results
 from pudle.reports import tables
 from pudle.reports.answers import answers, budgets
+from pudle.reports.cells import Cell
 from pudle.reports.error_tables import error_texts
 from pudle.reports.figures import cases
 from pudle.reports.load import load
@@ -103,7 +104,7 @@ def test_a_plugin_says_whether_it_was_checked_and_one_that_failed_is_no_answer(
     assert "No answer, because `pudle check` failed: `failed`." in report.notes
     # Nothing was timed, and two reach the error at the same depth.
     assert "with the least depth, because nothing was timed" in report.markdown()
-    why = report.answers[0].cells["why"]
+    why = report.answers[0].cells["why"].text
     assert "Least depth to an error of 1e-3, as have `new` and `quick`" in why
 
 
@@ -227,14 +228,15 @@ def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
     results = load(home, "quick")
     labels = ["synthetic-lasso", "synthetic-decaying-lasso", "synthetic-other"]
     first, elsewhere, last = answers(results)
-    assert [row.cells["problem"] for row in (first, elsewhere, last)] == labels
-    assert first.cells["use"] == "alternating, with solver"
+    assert [row.cells["problem"].text for row in (first, elsewhere, last)] == labels
+    assert str(first.cells["use"]) == "alternating, with solver"
     assert first.case == "synthetic-solver-lasso"
     unrolled = "alternating, with fista, 4 s, error ≤ 1e-3, ≤ 200"
-    assert first.cells["best unrolled"].startswith(unrolled)
-    assert elsewhere.cells["best unrolled"] == last.cells["best unrolled"] == "the same"
+    assert str(first.cells["best unrolled"]).startswith(unrolled)
+    assert elsewhere.cells["best unrolled"] == last.cells["best unrolled"] == Cell("the same")
     one = answers(results, algorithm="ista")
-    assert [row.cells["problem"] for row in one] == labels[::2] and one[0].best.seconds.value == 8
+    assert [row.cells["problem"].text for row in one] == labels[::2]
+    assert one[0].best.seconds.value == 8
     report = Report(results)
     table = pd.read_csv(io.StringIO(report.csv()))
     of_case = table[table["metric"] == "relative_error"].groupby("case")

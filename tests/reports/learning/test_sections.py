@@ -104,4 +104,4 @@ def test_an_error_measured_along_a_training_is_drawn_and_stands_for_a_scored_one
     (section,) = sections(results)
     (drawn,) = (each for each in section.blocks[0].charts if each.y[0].column == "gradient_error")
     assert drawn.rows["gradient_error"].tolist() == [0.1, 0.2]
-    assert "0.03" in section.blocks[0].tables[0][0].columns["gradient error"]
+    assert "0.03" in [*framed(section.blocks[0].tables[0][0])["gradient error"]]

@@ -6,6 +6,7 @@ import pandas as pd
 from click.testing import CliRunner
 from support.records.synthetic import write, write_experiments
 
+from pudle.reports.cells import Cell
 from pudle.reports.command import report_command
 from pudle.reports.load import load
 from pudle.reports.report import Report
@@ -28,8 +29,21 @@ def run_report(home, *arguments):
 
 
 def framed(table):
-    """Return a table of text as a data frame."""
-    return pd.DataFrame(table.columns, dtype=object)
+    """Return the texts of a table as a data frame."""
+    texts = {name: [*map(str, cells)] for name, cells in table.columns.items()}
+    return pd.DataFrame(texts, dtype=object)
+
+
+def best_marks(table):
+    """Tell of each cell of a table, as a data frame, whether it is marked as the best; the first
+    column is the index.
+    """
+    texts = framed(table)
+    marks = {
+        name: [isinstance(cell, Cell) and cell.best for cell in cells]
+        for name, cells in table.columns.items()
+    }
+    return pd.DataFrame(marks).set_index(texts.iloc[:, 0])
 
 
 def headings(page):
