@@ -85,6 +85,7 @@ class Forward(CheckedOptions, CodesEstimator):
         pairs = [direct_gradients(problem, state.codes) for state in states]
 
         def contracted(theta: Tensor) -> Tensor:
+            """Return at each depth the codes, contracted with the loss's derivative in them."""
             moved = run_at(problem, algorithm, [theta], depths)
             return torch.stack(
                 [

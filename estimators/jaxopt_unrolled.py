@@ -76,7 +76,7 @@ def _program(
     codes.
 
     It takes dictionary, initial codes, observations, step, penalty and l2 penalty. Programs are
-    kept for the process, 64 at most.
+    kept for the process, 64 at most. Imports jax and jaxopt.
     """
     jax, jaxopt = peers.require("jax"), peers.require("jaxopt")
 
@@ -95,6 +95,7 @@ def _program(
         penalty: Array,
         l2_penalty: Array,
     ) -> Array:
+        """Return the loss after the iterations, and the codes."""
         solver = jaxopt.ProximalGradient(
             smooth,
             prox,

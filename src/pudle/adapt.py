@@ -24,7 +24,8 @@ def from_jax(function: Function) -> Function:
     the function's own rule (``jax.custom_vjp``, an implicit solver) where it has one.
 
     It computes on the CPU and in the precision of its inputs: of float64 ones in float64, whatever
-    ``jax_enable_x64`` says. Arrays that the function holds are as precise as they were made.
+    ``jax_enable_x64`` says. Arrays that the function holds are as precise as they were made. It is
+    compiled when it is first called with inputs of a shape and precision.
 
     Parameters
     ----------
@@ -60,6 +61,9 @@ def _on_tensors(function: Function) -> Function:
         return results if isinstance(results, tuple) else (results,)
 
     def run(*inputs: Tensor) -> Any:
+        """Call the compiled function, and return its results as tensors; its errors become
+        InvalidArgument.
+        """
         try:
             return tuple(run_jax(flat, *inputs))
         except Exception as error:
@@ -70,6 +74,10 @@ def _on_tensors(function: Function) -> Function:
             ) from error
 
     def pull_back(number: int, *tensors: Tensor) -> Any:
+        """Return the function's vector-Jacobian product, itself a function of tensors that can be
+        differentiated.
+        """
+
         def pull(*arrays: Any) -> Any:
             return jax.vjp(flat, *arrays[:number])[1](arrays[number:])
 

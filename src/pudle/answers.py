@@ -238,7 +238,7 @@ class Measured:
         error is not reached, and NaN where nothing was measured.
 
         Time and memory there may be estimated. The point's error is NaN where a seed has none at
-        that depth; its `depths` hold the depth of each seed.
+        that depth; its `depths` hold the depth of each seed. It is computed once for each error.
         """
         curve = self.errors
         depths = {seed: depth_to(errors, error) for seed, errors in curve.by_seed.items()}

@@ -273,6 +273,9 @@ def _sweeping_in_one_thread(
         return estimates(problem, results)
 
     def estimates(problem: Problem, results: Iterator[Returned]) -> Iterator[Returned]:
+        """Yield the results, each computed with its threads; those of the caller are back in
+        between.
+        """
         while True:
             with _threads_for(problem):
                 try:
@@ -418,7 +421,7 @@ class SmoothingEstimator(CodesEstimator):
         self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
         """Yield the mean of the pairs' estimates at each depth; all depths share the same
-        perturbations.
+        perturbations, from `generators`.
 
         The diagnostics are ``layers``, ``evaluations`` and, for two pairs or more,
         ``standard_error``.

@@ -80,6 +80,9 @@ def compiled(
     import numba  # slow to import, and only needed where kernels are used
 
     def decorate(function: Function) -> Function:
+        """Return the compiled function, with the cache of this package where there is a folder for
+        one.
+        """
         compiler = numba.njit(fastmath={"contract"}, nogil=nogil, error_model=error_model)
         dispatcher: Any = compiler(function)
         with contextlib.suppress(RuntimeError):

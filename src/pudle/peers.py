@@ -208,6 +208,10 @@ class JaxImplicitPeer(ImplicitPeer):
             code_gradient: Array,
             *constants: Array,
         ) -> Array:
+            """Return the gradients of the codes, weighted by the code gradient, in dictionary and
+            offsets.
+            """
+
             def weighted_codes(dictionary: Array, offsets: Array) -> Array:
                 over_samples = jax.vmap(
                     self.minimizer(nonnegative, rounding), (0, None, 0, 0, None)

@@ -353,7 +353,8 @@ class Pool(_Calls, _Ending):
 
     def _carry_out(self, job: Job[Key, T], busy: set[Process]) -> Outcome[T]:
         """Return the outcome of a job, in an idle process or a new one, which is in `busy`
-        meanwhile and idle afterwards, unless it has ended.
+        meanwhile and idle afterwards, unless it has ended. A new one has this process's
+        environment, with one thread.
         """
         with self.lock:
             process, outgoing = self._choose(job.owners)

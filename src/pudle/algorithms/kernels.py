@@ -286,6 +286,9 @@ def _direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Ten
     code_gradient = torch.empty_like(codes)
 
     def direct(block: SparseCoding, block_codes: Tensor, slope: Tensor) -> Tensor:
+        """Return a block's share of the gradient, and write its derivative in the codes to
+        `slope`.
+        """
         residual = block.residual(block_codes)
         torch.mm(residual, block.dictionary, out=slope)
         if block.loss == "lasso":
@@ -307,6 +310,9 @@ def _recorded_gradients(problem: DenseL1Problem, codes: Tensor) -> tuple[Tensor,
     code_gradient = torch.empty_like(codes)
 
     def direct(block: DenseL1Problem, block_codes: Tensor, slope: Tensor) -> Tensor:
+        """Return a block's share of the gradient, and write its derivative in the codes to
+        `slope`.
+        """
         share = len(block_codes) / len(codes)
         gradient, block_slope = unrolling.direct_gradients.plain(block, block_codes)
         torch.mul(block_slope, share, out=slope)

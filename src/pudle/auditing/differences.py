@@ -233,7 +233,8 @@ def slopes(
     """Return the derivatives of a layer's loss along directions in a part, and the noise of the
     loss; all steps are a share of the usual ones.
 
-    Where the layer raises an error the loss counts as NaN.
+    Where the layer raises an error the loss counts as NaN. The noise is found along one direction
+    of random signs, from the layer's seed, and with operations rounded at random.
 
     Raises
     ------

@@ -375,6 +375,9 @@ def contradiction(
 
     @functools.cache
     def value(length: float) -> float:
+        """Return the loss at the solution refined for a theta moved by a length, NaN where it has
+        none.
+        """
         moving = equation.running.at(equation.layer.theta + length * along)
         with contextlib.suppress(UnsupportedProblem):
             return float(moving.problem.outer_loss(refine_solution(moving, solution)[0]))

@@ -127,8 +127,8 @@ class Layer:
         return parts
 
     def label(self, name: int | str) -> str:
-        """Return ``parameter NAME``, or ``input N (argument)`` with the name of the argument in the
-        layer's signature, where that tells.
+        """Return ``parameter NAME`` for a name, and for a number ``input N (ARGUMENT)`` with what
+        the layer's signature calls that argument, or ``input N`` where it does not tell.
         """
         if isinstance(name, str):
             return f"parameter {name}"
@@ -397,8 +397,8 @@ class Layer:
 
 
 def gradient_of_sum(losses: Sequence[Tensor], multiples: Sequence[float], leaf: Tensor) -> Array:
-    """Return the gradient of a sum of multiples of losses, whose graph is kept; zeros where no loss
-    that counts has one.
+    """Return the gradient of a sum of multiples of losses, whose graphs are kept; zeros if no loss
+    with a multiple has a graph.
     """
     pairs = zip(losses, multiples, strict=False)
     terms = [(loss, factor) for loss, factor in pairs if factor and loss.requires_grad]

@@ -368,6 +368,7 @@ def mistakes_of_spectrum(
         return eye - factor * (eye - matrix)
 
     def nearest(system: Callable[[float], Tensor], bounds: tuple[float, float]) -> float:
+        """Return the number, within bounds, whose system leads nearest to the layer's gradient."""
         optimum = minimize_scalar(
             lambda number: distance(solved(system(number)), gradient),
             bounds=bounds,

@@ -56,7 +56,7 @@ def no_entries(evidence: PartEvidence) -> Verdict | None:
 def nothing_to_compare(evidence: PartEvidence) -> Verdict | None:
     """Call NaN and infinite entries wrong, and leave undecided what there is no truth for: no
     implicit gradient, or a truth of which not all was seen and that has no values or is to be
-    compared with such entries.
+    compared with such entries. None for a finite gradient with a truth.
     """
     name = evidence.part.name
     n_invalid = int((~np.isfinite(evidence.gradient)).sum())
@@ -111,7 +111,7 @@ def right_for_what_is_computed(evidence: PartEvidence) -> Verdict | None:
 
 def within_single_precision(evidence: PartEvidence) -> Verdict | None:
     """Call an error of few roundings of float32, below `ROUNDED`, inexact, or wrong in a layer of
-    float64 whose gradient is all float32.
+    float64 whose gradient is all float32; None for a larger error.
     """
     if not evidence.error < ROUNDED:
         return None
@@ -123,7 +123,7 @@ def within_single_precision(evidence: PartEvidence) -> Verdict | None:
 
 def common_mistake(evidence: PartEvidence) -> Verdict | None:
     """Call wrong what a common mistake explains and no solver that stops early: by its kind, or by
-    an error that is larger than a solver can explain.
+    an error that is larger than a solver can explain. None if no such mistake explains it.
     """
     certain, mistakes = evidence.likely
     if certain or (mistakes and evidence.error > evidence.expected.explained):
@@ -132,8 +132,8 @@ def common_mistake(evidence: PartEvidence) -> Verdict | None:
 
 
 def tighter_solver(evidence: PartEvidence) -> Verdict | None:
-    """Let the layer with a tighter solver decide, where one is given; it is called, and
-    differentiated if it moves.
+    """Let the layer with a tighter solver decide, or return None where none is given; the layer is
+    called, and differentiated if it moves.
 
     The gradient is inexact if its error falls to a third, wrong if the layer moves far less than
     the error, else undecided.
@@ -157,6 +157,7 @@ def tighter_solver(evidence: PartEvidence) -> Verdict | None:
 def within_solution_error(evidence: PartEvidence) -> Verdict | None:
     """Call a gradient inexact whose error is at most ten times the change of the gradient from the
     layer's solution to the refined one; a truncated series is named where it explains the error.
+    None for a larger error, and without an equation.
     """
     if not evidence.error <= BEYOND * evidence.expected.interval:
         return None
@@ -165,8 +166,8 @@ def within_solution_error(evidence: PartEvidence) -> Verdict | None:
 
 
 def perhaps_a_solver(evidence: PartEvidence) -> Verdict | None:
-    """Leave undecided what a solver that stops early can explain, with the option that would
-    tell.
+    """Leave undecided what a solver that stops early can explain, with the option that would tell;
+    None for a larger error, and for a layer that has neither a loop nor an equation.
     """
     if not evidence.error <= evidence.expected.explained:
         return None
@@ -315,7 +316,7 @@ def outputs_differ(calls: RepeatedCalls) -> list[Verdict] | None:
 
 def gradients_differ(calls: RepeatedCalls) -> list[Verdict] | None:
     """Name what makes two calls with the same inputs return different gradients: chance, or that
-    each call adds to the gradient.
+    each call adds to the gradient; None where they do not.
 
     Parts that are right stay so; the others are wrong, or undecided if the loss differs too.
     """
@@ -357,7 +358,7 @@ def remembers_another_call(calls: RepeatedCalls) -> list[Verdict] | None:
 
 def loses_second_derivative(calls: RepeatedCalls) -> list[Verdict] | None:
     """Note, as a mistake, where right gradients have a wrong derivative of their own; the verdicts
-    stay right.
+    stay right. None if one is not right, in single precision, and where nothing is wrong.
     """
     all_right = all(verdict.outcome == "right" for verdict in calls.verdicts)
     precise = calls.evidence.precise

@@ -473,6 +473,7 @@ def check_samples(subject: Subject) -> Measurements:
     ratio = 2.0**40
 
     def estimate(rows: list[int], ratio: float) -> Estimate:
+        """Return the estimate for some rows of the samples, in other units."""
         problem, algorithm = subject.specimen.make()
         rescaled = in_units(problem, ratio, rows), in_units(algorithm, ratio, rows)
         # Deeper than the usual windows: samples may influence each other from some layer on.

@@ -98,6 +98,8 @@ class Truth:
     def unrolled(self, depth: int, window: int | None = None) -> Array:
         """Return the gradient through the last `window` layers, or all; a window of 0 leaves the
         direct part. The step is held constant, and so is the state that enters the window.
+
+        It is computed once; the array is not to be changed.
         """
         layers = depth if window is None else min(window, depth)
         theta = self.problem.theta.detach().requires_grad_()
@@ -108,7 +110,8 @@ class Truth:
     @cache  # noqa: B019
     def implicit(self, depth: int, *, ahead: bool = False) -> Implicit:
         """Return the gradient of the implicit function theorem at the codes of a depth, from
-        minimum-norm solves on their active sets, or on those of the plain layer `ahead` of them.
+        minimum-norm solves on their active sets, or on those of the plain layer `ahead` of them,
+        with the largest condition number. It is computed once.
         """
         return self._implicit(depth, ahead, alternating=False)
 
