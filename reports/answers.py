@@ -2,10 +2,11 @@
 its budgets.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from pudle import answers as engine
+from pudle import text
 from pudle.answers import Answer, Measured, Requirement, answer
 from pudle.reports.cells import Cell, Shown, achievement, answer_cells
 from pudle.reports.load import Results
@@ -60,13 +61,9 @@ def _problem_answer(
     best = answer(measured, requirement)
     differentiable = [row for row in measured if row.differentiable]
     unrolled = best if differentiable == measured else answer(differentiable, requirement)
-    source, cells = best.source or measured[0], answer_cells(unrolled)
-    if best.source is unrolled.source is not None:
-        best_unrolled = Cell("the same")
-    else:
-        value = achievement(unrolled)[1] if unrolled.reached else cells["time"].text
-        about = f"error {cells['error']}, {cells['depth']} layers"
-        best_unrolled = _pair(unrolled, value, about)
+    source = best.source or measured[0]
+    same = best.source is unrolled.source is not None
+    best_unrolled = Cell("the same") if same else _unrolled_cell(unrolled)
     why = reason_text(best)
     if results.badge(source.case):
         why += " Scored against a limit."
@@ -78,6 +75,16 @@ def _problem_answer(
         "why": Cell(why),
     }
     return ProblemAnswer(source.case, best, unrolled, row)
+
+
+def _unrolled_cell(chosen: Answer) -> Cell:
+    """Show the best unrolled pair, or that it misses what is required and by how much."""
+    cells, goal = answer_cells(chosen), chosen.requirement.error
+    value = achievement(chosen)[1] if chosen.reached else cells["time"].text
+    about = f"error {cells['error']}, {cells['depth']}"
+    if not chosen.reached and goal is not None:
+        about = f"does not reach {text.number(goal, 1)}: {about}"
+    return _pair(chosen, value, about)
 
 
 def _pair(chosen: Answer, value: str = "", *details: str) -> Cell:
@@ -101,22 +108,53 @@ def budgets(results: Results, algorithm: str = "") -> Table:
     each, perhaps with one algorithm alone.
 
     A cell is the estimator, with its algorithm where there are several, and the time to that
-    accuracy or the error within that budget. Where there is no estimator, it says why.
+    accuracy or the error within that budget. Where there is no estimator, it says why. Where every
+    problem has one pair that is best at all budgets, the pair has a column of its own.
     """
     requirements = engine.budgets(sum(results.measured.values(), ()))
-    rows = []
-    for label, measured in _problems(results, algorithm):
-        row: dict[str, Shown] = {"problem": Cell(label, case=measured[0].case)}
-        several = len({row.algorithm for row in measured}) > 1
-        for requirement in requirements:
-            chosen = answer(measured, requirement)
-            estimator, value = achievement(chosen)
-            if not estimator:
-                cell = Cell(value)
-            elif several:
-                cell = _pair(chosen, value)
-            else:
-                cell = Cell(estimator, (value,), estimator=estimator)
-            row[requirement_text(requirement)] = cell
-        rows.append(row)
-    return Table.of(rows)
+    rows = [
+        (label, measured, [answer(measured, requirement) for requirement in requirements])
+        for label, measured in _problems(results, algorithm)
+    ]
+    alike = bool(rows) and all(_one_pair(chosen) for _, _, chosen in rows)
+    return Table.of(
+        [
+            _budget_row(
+                Cell(label, case=measured[0].case),
+                {source.algorithm for source in measured},
+                chosen,
+                alike,
+            )
+            for label, measured, chosen in rows
+        ]
+    )
+
+
+def _one_pair(chosen: Sequence[Answer]) -> bool:
+    """Tell whether several answers to one problem name the same pair, none of them in vain."""
+    achieved = all(achievement(one)[0] for one in chosen)
+    return len(chosen) > 1 and achieved and len({one.source for one in chosen}) == 1
+
+
+def _budget_row(
+    label: Cell, algorithms: Collection[str], chosen: Sequence[Answer], alike: bool
+) -> dict[str, Shown]:
+    """Show the answers to one problem; where all problems have one pair each, once."""
+    row: dict[str, Shown] = {"problem": label}
+    if alike:
+        row["use"] = _pair(chosen[0]) if len(algorithms) > 1 else _plain_cell(chosen[0])
+    for budget_answer in chosen:
+        estimator, value = achievement(budget_answer)
+        if not estimator or alike:
+            cell = Cell(value)
+        elif len(algorithms) > 1:
+            cell = _pair(budget_answer, value)
+        else:
+            cell = _plain_cell(budget_answer, value)
+        row[requirement_text(budget_answer.requirement)] = cell
+    return row
+
+
+def _plain_cell(chosen: Answer, *details: str) -> Cell:
+    """Show an estimator without its algorithm."""
+    return Cell(chosen.estimator, details, estimator=chosen.estimator)

@@ -33,7 +33,9 @@ class Cell:
 
     def __str__(self) -> str:
         """Return the text with its details."""
-        details = (f" {line}" if line.startswith("(") else f", {line}" for line in self.details)
+        details = (
+            f" {line}" if line.startswith(("(", "with ")) else f", {line}" for line in self.details
+        )
         return "".join((self.text, *details))
 
     def with_details(self, *details: str) -> Cell:
@@ -95,12 +97,14 @@ def cost_cell(cost: Cost, show: Show) -> Cell:
 
 def answer_cells(answer: Answer) -> dict[str, Cell]:
     """Show what an answer reaches and costs, as a row of a table; * marks what is estimated."""
-    digits = 1 if answer.reached else 2
-    error = number_cell(answer.error, lambda value: text.number(value, digits))
+    error = number_cell(answer.measured_error)
+    if answer.reached and is_blank(error):
+        error = Cell(f"≤ {text.number(answer.error, 1)}", key=answer.error)
     depth = number_cell(answer.depth, lambda value: text.fixed(value, 0))
-    if answer.reached:
+    if not is_blank(depth):
         # Less may do: between the measured depths nothing is known.
-        error, depth = (Cell(f"≤ {cell.text}", key=cell.key) for cell in (error, depth))
+        least = "≤ " if answer.reached else ""
+        depth = Cell(f"{least}{text.count(int(answer.depth), answer.unit)}", key=depth.key)
     seconds = cost_text(answer.seconds, text.seconds)
     return {
         "error": error,

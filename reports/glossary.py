@@ -4,24 +4,55 @@ dataset that it shows.
 
 import inspect
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from pudle.data.dataset import ConvolutionalDataset, SparseCodingDataset
 from pudle.names.registry import entries_named
 from pudle.reports.load import Results, parsed
+from pudle.text import listing
 
 #: What a report is about, for a reader who has not met it.
 ABOUT = (
-    "Each estimator computes the gradient of an outer loss in an outer parameter (in dictionary"
-    " learning: the dictionary), where that loss depends on the output of an inner algorithm that"
-    " stops after some layers, its depth. The exact gradient is that at the solution of the inner"
-    " problem. The error of an estimator is its distance from the exact gradient, divided by the"
-    " norm of the exact gradient."
+    "An inner algorithm computes codes z in T layers; T is the depth. An outer loss depends on"
+    " these codes and on an outer parameter (in dictionary learning: the dictionary D). An"
+    " estimator approximates the gradient of this loss in the outer parameter. The exact gradient"
+    " is the one at the solution of the inner problem, which infinitely many layers would reach."
+    " Error: ‖estimate − exact gradient‖ / ‖exact gradient‖."
 )
+#: The inner problems of kinds of datasets, per sample x.
+INNER = {
+    SparseCodingDataset: "`z = argmin ½‖x − D z‖² + λ‖z‖₁`, where λ is the penalty",
+    ConvolutionalDataset: (
+        "`z = argmin ½‖x − D ∗ z‖² + λ‖z‖₁`, where λ is the penalty and `∗` a convolution"
+    ),
+}
+#: Words of every report, and those of reports on dictionaries.
+WORDS = {
+    "layer": (
+        "one iteration of an inner algorithm. Solvers that cannot be differentiated layer by layer"
+        " have steps instead."
+    ),
+    "depth": "the number T of layers or steps.",
+    "case": "a dataset, an algorithm and an outer loss.",
+    "problem": (
+        "the cases that differ in the algorithm alone, because their algorithms lead to the same"
+        " solution."
+    ),
+    "pair": "an estimator with an algorithm, as in `analytic` with `active_set`.",
+    "seed": "one random draw of a dataset. A case is measured on one or several.",
+    "bound": "the certified error of the reference. No error is shown as smaller.",
+}
+DICTIONARY_WORDS = {
+    "atom": "a column of the dictionary D.",
+    "code": "the coefficients z of a sample: it is close to D z.",
+    "support": "the atoms whose coefficients in a code are not zero.",
+}
 #: The outer losses that problems of the suite have; others are those of their own problems.
 LOSSES = {
-    "lasso": "the inner objective itself: reconstruction error plus penalty on the codes.",
-    "reconstruction": "the reconstruction error alone, without the penalty on the codes.",
+    "lasso": "the inner objective itself, `½‖x − D z‖² + λ‖z‖₁`, as a mean over samples.",
+    "reconstruction": "the reconstruction error alone, `½‖x − D z‖²`, without the penalty.",
     "own": "the loss that the problem itself defines.",
 }
 FORMULA = re.compile(r":[a-z]+:`([^`]*)`")
@@ -46,7 +77,26 @@ def meanings(results: Results) -> list[Meaning]:
     ]
     losses = dict.fromkeys(case.loss for case in cases)
     explained += [Meaning("loss", loss, LOSSES[loss]) for loss in losses if loss in LOSSES]
+    if cases:
+        words = WORDS | (DICTIONARY_WORDS if inner_problems(results) else {})
+        explained += [Meaning("word", word, meaning) for word, meaning in words.items()]
     return explained
+
+
+def inner_problems(results: Results) -> list[str]:
+    """Write down the inner problem of each kind of dataset in some results that has one formula."""
+    specs_by_kind = defaultdict(list)
+    for name in dict.fromkeys(parsed(case.dataset)[0] for case in results.cases.values()):
+        dataset = entries_named("datasets", name).get(name)
+        for kind in INNER:
+            if isinstance(dataset, type) and issubclass(dataset, kind):
+                specs_by_kind[kind].append(f"`{name}`")
+    if len(specs_by_kind) == 1:
+        return [f"Inner problem, per sample x: {INNER[kind]}." for kind in specs_by_kind]
+    return [
+        f"Inner problem of {listing(specs)}, per sample x: {INNER[kind]}."
+        for kind, specs in specs_by_kind.items()
+    ]
 
 
 def _from_classes(kind: str, specs: Iterable[str]) -> Iterator[Meaning]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from pudle import text
-from pudle.answers import ERROR, EXTRAPOLATION
+from pudle.answers import ERROR, EXTRAPOLATION, Requirement
 from pudle.errors import InvalidArgument
 from pudle.measuring.grouping import grouped
 from pudle.paired import LEAST, SIGNIFICANCE
@@ -24,10 +24,11 @@ from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
 from pudle.reports.cells import Shown
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
-from pudle.reports.glossary import ABOUT, Meaning, meanings
+from pudle.reports.glossary import ABOUT, Meaning, inner_problems, meanings
 from pudle.reports.learning.sections import Section, bought, outcome, sections
 from pudle.reports.load import Results, tidy_frame
 from pudle.reports.markup import Table
+from pudle.reports.recommendation import recommendations
 from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summarize
 
 #: The legend of the tables of cases: what is explained, and its explanation.
@@ -160,6 +161,11 @@ class Report:
         return answers(self.results)
 
     @cached_property
+    def recommendations(self) -> list[str]:
+        """The answers in short, a sentence or two for each outer loss."""
+        return recommendations(self.results, self.answers, Requirement())
+
+    @cached_property
     def experiments(self) -> list[Section]:
         """The sections about experiments."""
         return sections(self.results)
@@ -193,6 +199,11 @@ class Report:
     def meanings(self) -> list[Meaning]:
         """What the names of estimators, algorithms, losses and datasets stand for."""
         return meanings(self.results)
+
+    @cached_property
+    def inner_problems(self) -> list[str]:
+        """The formulas of the inner problems."""
+        return inner_problems(self.results)
 
     @property
     def title(self) -> str:

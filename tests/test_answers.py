@@ -27,7 +27,7 @@ from pudle.answers import (
 from pudle.reports.answers import answers
 from pudle.reports.cells import answer_cells
 from pudle.reports.report import Report
-from pudle.sentences import reason_text, tie_name
+from pudle.sentences import reason_text
 
 DEPTHS = np.array([1, 10, 100])
 
@@ -80,7 +80,7 @@ def test_of_two_that_are_equally_close_the_cheaper_is_the_better():
 
 def _ties(chosen):
     """Return the names of what ties with an answer."""
-    return tuple(tie_name(tie, chosen.source) for tie in chosen.tied)
+    return tuple(tie.estimator for tie in chosen.tied)
 
 
 def measured(name, rates, seconds, memory=0.0, spread=0.01, turns=""):
@@ -178,7 +178,8 @@ def test_the_best_pair_is_chosen_and_ties_of_another_algorithm_are_named_with_it
         for each, name in ((slow, "ista"), (measured("one", [0.9], 1.0), "fista"), (same, "other"))
     ]
     chosen = answer(pairs, Requirement(1e-3))
-    assert chosen.source is pairs[1] and _ties(chosen) == ("other + one",)
+    assert chosen.source is pairs[1] and chosen.tied == (pairs[2],)
+    assert "from `one` with `other`." in reason_text(chosen)
     assert answer(pairs[:1], Requirement(1e-3)).values["algorithm"] == "ista"
 
 
@@ -192,6 +193,32 @@ def test_of_those_that_take_the_same_time_the_smallest_comes_first():
     assert reason_text(chosen).startswith("Least memory of the fastest")
     least = answer([measured("worse", [0.90001], 1.0, spread=0.2), small], Requirement(None))
     assert least.estimator == "small"
+
+
+def test_an_answer_says_how_the_other_pairs_compare():
+    """A pair is named in one form everywhere: the estimator, with its algorithm."""
+    best, next_best = measured("best", [0.9], 1.0), measured("next", [0.9], 3.0)
+    never = measured("never", [0.999], 1.0)
+    sentence = reason_text(answer([best, next_best, never], Requirement(1e-3)))
+    assert sentence == (
+        "Fastest to an error of 1e-3. `next` takes 3 times as long."
+        " 1 of the 2 other estimators does not reach it."
+    )
+    rows = [best, never, dataclasses.replace(next_best, algorithm="fista")]
+    chosen = answer(rows, Requirement(1e-3))
+    assert "`next` with `fista` takes 3 times as long. 1 of the 2 other pairs" in reason_text(
+        chosen
+    )
+    alone = reason_text(answer([best, never], Requirement(1e-3)))
+    assert alone.endswith("1e-3. The other estimator does not reach it.")
+
+
+def test_an_answer_carries_the_error_that_was_measured():
+    """The required one says little where the measured one is a millionth of it."""
+    chosen = answer([measured("best", [0.5, 0.6], 1.0)], Requirement(1e-3))
+    assert (chosen.depth, chosen.error) == (100, 1e-3)
+    assert chosen.measured_error == pytest.approx(0.6**100)
+    assert str(answer_cells(chosen)["error"]) == "6.5e-23"
 
 
 def test_round_limits_divide_what_was_measured():
@@ -219,7 +246,9 @@ def test_report_page_notebook_and_advice_give_one_answer(tmp_path):
             "backprop"
         }
         at_most = "≤ " * of_notebook["reached"]
-        assert depth == str(of_report.cells["depth"]) == f"{at_most}{of_notebook['depth']:.0f}"
+        assert (
+            depth == str(of_report.cells["depth"]) == f"{at_most}{of_notebook['depth']:.0f} layers"
+        )
         assert of_notebook["reached"] is bool(advice.chosen) is (error == 1e-3)
         # The advice measures more depths.
         assert 0.4 * of_notebook["depth"] < of_advice.depth <= of_notebook["depth"]

@@ -28,14 +28,16 @@ from pudle import answers as engine
 from pudle import text
 from pudle.answers import ERROR, Requirement
 from pudle.files import cache_folder, temporary_folder, write_atomically
+from pudle.measuring.case import Case
 from pudle.reports import tables
 from pudle.reports.answers import ERRORS, answers, answers_table, budgets
 from pudle.reports.cells import Cell, Shown, cost_text
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Axis, Figure
 from pudle.reports.learning.sections import bought
-from pudle.reports.load import Results
+from pudle.reports.load import Results, parsed
 from pudle.reports.markup import Table
+from pudle.reports.recommendation import recommendations
 from pudle.reports.report import CaseTables, Report, Reports, Runs
 from pudle.workers import run
 
@@ -74,6 +76,8 @@ class PageRun(TypedDict):
     cases: Sequence[Mapping[str, object]]
     #: The rows of the table of answers by the words of a requirement, by algorithm.
     answers: Mapping[str, Mapping[str, Sequence[Sequence[object]]]]
+    #: What these answers have in common, likewise.
+    recommendations: Mapping[str, Mapping[str, Sequence[str]]]
     charts: Sequence[Mapping[str, object]]
     tables: Mapping[str, PageTable]
 
@@ -115,7 +119,8 @@ def content(reports: Reports) -> Content:
         "error": text.number(ERROR, 1),
         "wishes": {key: [*values] for key, values in choices._asdict().items()},
         "answers": {
-            "caption": f"The cheapest gradient that is accurate enough ({text.STARRED})",
+            "caption": "The cheapest gradient that is accurate enough",
+            "starred": text.STARRED,
             "columns": [*answers_table(first.results, []).columns],
         },
         "limit": LIMIT,
@@ -160,23 +165,35 @@ def _run(label: str, report: Report, choices: Wishes) -> PageRun:
     for algorithm in algorithms or [""]:
         budget_table = budgets(results, algorithm)
         run_tables[f"budgets{algorithm}"] = table(budget_table, "Which estimator at which budget")
-    answered = {algorithm: _answers(report, choices, algorithm) for algorithm in algorithms[:1]}
-    for algorithm in algorithms[1:]:
-        # With a single algorithm these are the answers among all.
-        single = len(algorithms) == 2
-        answered[algorithm] = answered[""] if single else _answers(report, choices, algorithm)
+    answered: dict[str, Mapping[str, Sequence[Sequence[object]]]] = {}
+    recommended: dict[str, Mapping[str, Sequence[str]]] = {}
+    for algorithm in algorithms:
+        # With a single algorithm its answers are those among all.
+        among = "" if algorithms[2:] == [] else algorithm
+        if among in answered:
+            answered[algorithm], recommended[algorithm] = answered[""], recommended[""]
+        else:
+            answered[algorithm], recommended[algorithm] = _answers(report, choices, algorithm)
     return {
         "label": label,
         "condensed": bool(condensed),
         "estimators": results.estimators,
         "cases": [
-            _case(report, case_tables, choices, bool(condensed)) for case_tables in report.by_case
+            _case(report, case_tables, choices, bool(condensed))
+            for case_tables in _answers_first(report)
         ],
         # The script shows those of the algorithm that its reader chooses.
         "answers": answered,
+        "recommendations": recommended,
         "charts": charts,
         "tables": run_tables,
     }
+
+
+def _answers_first(report: Report) -> list[CaseTables]:
+    """Return the cases in the order of their figures: those of the answers come first."""
+    answered = {row.case for row in report.answers}
+    return sorted(report.by_case, key=lambda case_tables: case_tables.name not in answered)
 
 
 def _case(
@@ -218,25 +235,37 @@ def _case(
 
 def _answers(
     report: Report, choices: Wishes, algorithm: str
-) -> dict[str, list[list[str | dict[str, object]]]]:
-    """Return the rows of the table of answers to every requirement, of one algorithm if it is
-    named.
+) -> tuple[dict[str, list[list[str | dict[str, object]]]], dict[str, list[str]]]:
+    """Return the rows of the table of answers to every requirement, and what these have in common,
+    of one algorithm if it is named.
     """
-    results, rows_by_requirement = report.results, {}
+    results, rows_by_requirement, recommended = report.results, {}, {}
     requirements = itertools.product(
         choices.error.items(), choices.seconds.items(), choices.memory.items()
     )
     for (error, least), (time, seconds), (size, memory) in requirements:
+        requirement = Requirement(least, seconds, memory)
+        answer_rows = answers(results, requirement, algorithm)
         rows = []
-        for row in answers(results, Requirement(least, seconds, memory), algorithm):
-            case = results.cases[row.case]
-            about = f"{case.dataset}, {case.loss} loss"
+        for row in answer_rows:
+            problem = row.cells["problem"]
+            about = _dataset_options(problem.text, results.cases[row.case])
             ((_, *other_cells),) = answers_table(results, [row]).rows
-            problem_cell = row.cells["problem"].with_details(about)
-            facts = _facts(problem_cell) | {"badge": results.badge(row.case)}
+            facts = _facts(problem.with_details(*about)) | {"badge": results.badge(row.case)}
             rows.append([facts, *map(_cell, other_cells)])
-        rows_by_requirement[f"{error},{time},{size}"] = rows
-    return rows_by_requirement
+        key = f"{error},{time},{size}"
+        rows_by_requirement[key] = rows
+        recommended[key] = recommendations(results, answer_rows, requirement)
+    return rows_by_requirement, recommended
+
+
+def _dataset_options(label: str, case: Case) -> list[str]:
+    """Return what the label of a problem does not say of its dataset and loss."""
+    name, options = parsed(case.dataset)
+    if not (name in label and case.loss in label):
+        return [f"{case.dataset}, {case.loss} loss"]
+    words = ", ".join(f"{option}={value!r}" for option, value in options.items())
+    return [words] if words else []
 
 
 def encode(data: object) -> str:

@@ -50,6 +50,8 @@ def html(reports: Reports) -> str:
     answers, picture = dict(data["answers"]), b""
     if first.results.cases:
         answers["rows"] = data["runs"][0]["answers"][""][f"{data['error']},,"]
+        if "*" in json.dumps(answers["rows"]):
+            answers["caption"] = f"{answers['caption']} ({text.STARRED})"
         ((_, picture),) = cases.overview(first.results, first.summary).files(["svg"])
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pudle.reports.page"),

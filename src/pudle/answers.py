@@ -329,8 +329,9 @@ class Answer:
     reached: bool = False
     depth: float = nan
     #: The error there, the greatest over the seeds; where the required one is reached, it is that
-    #: one.
+    #: one, and `measured_error` is the measured one.
     error: float = nan
+    measured_error: float = nan
     seconds: Cost = Cost(nan)
     memory: Cost = Cost(nan)
     #: Quartiles of the time over the rounds.
@@ -339,8 +340,12 @@ class Answer:
     tied: tuple[Measured, ...] = ()
     #: The fastest of the others that reach the error, where the answer is faster than all of them.
     next_fastest: Point | None = None
-    #: How many estimators do not reach it, or not within the limits.
+    #: How many pairs of an estimator and an algorithm it was chosen from, and how many of them do
+    #: not reach the error, or not within the limits.
+    n_pairs: int = 0
     n_failing: int = 0
+    #: Whether these pairs have several algorithms.
+    several_algorithms: bool = False
     #: The deepest depth that took part in a choice by the error; None where limits end it.
     deepest: int | None = None
 
@@ -381,6 +386,13 @@ def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
     if no error is required. Without any error, or any gradient within the limits, the answer has no
     `source`.
     """
+    chosen = _chosen(measured, requirement)
+    several = len({row.algorithm for row in measured}) > 1
+    return replace(chosen, n_pairs=len(measured), several_algorithms=several)
+
+
+def _chosen(measured: Collection[Measured], requirement: Requirement) -> Answer:
+    """Choose the cheapest estimator that reaches an error within limits, else the closest."""
     goal = requirement.error
     possible = [] if goal is None else [point for row in measured for point in _meeting(row, goal)]
     if allowed := requirement.allowed(possible):
@@ -402,6 +414,7 @@ def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
         best.source,
         depth=best.depth,
         error=best.error,
+        measured_error=best.error,
         seconds=best.source.time(best.depth),
         memory=best.source.memory.at(best.depth),
         deepest=deepest,
@@ -469,6 +482,7 @@ def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
         reached=True,
         depth=best.depth,
         error=requirement.error or 0.0,
+        measured_error=best.error,
         seconds=best.seconds,
         memory=best.memory,
         interval=best.source.rounds.quartiles(best.depth),

@@ -28,64 +28,65 @@ def requirement_text(requirement: Requirement) -> str:
     return ", ".join(parts)
 
 
-def tie_name(tie: Measured, best: Measured) -> str:
-    """Name an estimator that ties with the best one, after its algorithm where that is another.
-
-    The other algorithm's name stands before it: ``fista + implicit``.
-    """
-    if tie.algorithm == best.algorithm:
-        return tie.estimator
-    return f"{tie.algorithm} + {tie.estimator}"
+def pair_name(source: Measured, several_algorithms: bool) -> str:
+    """Name an estimator, with its algorithm where it was chosen from pairs with several."""
+    if not several_algorithms:
+        return f"`{source.estimator}`"
+    return f"`{source.estimator}` with `{source.algorithm}`"
 
 
 def reason_text(answer: Answer) -> str:
-    """Write why an answer is what it is, in one sentence: what it is fastest or closest to, and its
-    ties.
+    """Write why an answer is what it is, in a few short sentences: what it is fastest or closest
+    to, its ties, how much longer the next one takes, and how many do not reach the error.
     """
     if answer.reached and answer.source:
-        return _reached_text(answer, answer.source)
+        return _reached_text(answer)
     if answer.reason is Reason.NOTHING_SCORED:
         return "Nothing was scored here."
     if answer.reason is Reason.NOTHING_WITHIN_LIMITS:
         return "No measured gradient is within these limits."
-    limits = "these limits"
+    limits = "within these limits"
     if answer.deepest is not None:
-        limits = text.count(answer.deepest, "layer")
+        unit = "" if answer.several_algorithms else f" {answer.unit}s"
+        limits = f"up to depth {answer.deepest}" if not unit else f"up to {answer.deepest}{unit}"
     if answer.requirement.error is None:
-        return f"Most accurate within {limits}."
+        return f"Most accurate {limits}."
     error = text.number(answer.requirement.error, 1)
-    return f"No estimator reaches {error} on every seed within {limits}; this one comes closest."
+    return f"None reaches {error} on every seed {limits}; this one comes closest."
 
 
-def _lead_text(answer: Answer, best: Measured) -> str:
-    """Return the end of the sentence on the fastest estimator: how much slower the next is, and how
-    many others do not reach the error. It is empty where there is neither.
+def _others_text(answer: Answer) -> str:
+    """Write, after the sentence on the fastest estimator, how much longer the next one takes, and
+    how many others do not reach the error.
     """
-    lead = ""
-    if answer.next_fastest:
-        factor = text.number(answer.next_fastest.seconds.value / answer.seconds.value)
-        lead = f": `{tie_name(answer.next_fastest.source, best)}` takes {factor} times as long"
+    sentences = ""
+    if slower := answer.next_fastest:
+        factor = text.number(slower.seconds.value / answer.seconds.value)
+        name = pair_name(slower.source, answer.several_algorithms)
+        sentences += f" {name} takes {factor} times as long."
     if answer.n_failing:
         limits = " within these limits" if answer.requirement.limited else ""
+        noun = "other pair" if answer.several_algorithms else "other estimator"
+        others = text.count(answer.n_pairs - 1, noun)
+        failing = f"{answer.n_failing} of the {others}"
+        if answer.n_failing == answer.n_pairs - 1:
+            failing = f"The {noun if answer.n_failing == 1 else others}"
         verb = "does" if answer.n_failing == 1 else "do"
-        failing = f"{text.count(answer.n_failing, 'other')} {verb} not reach it{limits}"
-        lead = f"{lead}; {failing}" if lead else f": {failing}"
-    return lead
+        sentences += f" {failing} {verb} not reach it{limits}."
+    return sentences
 
 
-def _reached_text(answer: Answer, best: Measured) -> str:
-    """Write why an estimator that reaches the required error is the answer; beyond `NAMED_TIES`
-    ties the first is named and the others are counted.
-    """
+def _reached_text(answer: Answer) -> str:
+    """Write why an estimator that reaches the required error is the answer."""
     goal = f"to an error of {text.number(answer.error, 1)}"
-    ties = [f"`{tie_name(tie, best)}`" for tie in answer.tied]
+    ties = [pair_name(tie, answer.several_algorithms) for tie in answer.tied]
     if answer.reason is Reason.LEAST_DEPTH:
         also = ""
         if ties:
             also = f", as {'has' if len(ties) == 1 else 'have'} {text.listing(ties)}"
         return f"Least depth {goal}{also}; its time there is not known."
     if answer.reason is Reason.FASTEST:
-        return f"Fastest {goal}{_lead_text(answer, best)}."
+        return f"Fastest {goal}.{_others_text(answer)}"
     if len(ties) > NAMED_TIES:
         ties = [ties[0], text.count(len(ties) - 1, "other")]
     start = "Among" if answer.reason is Reason.AMONG_FASTEST else "Least memory of"

@@ -241,8 +241,12 @@ def page(browser, address):
 
 def test_the_first_screen_answers_for_every_case_and_nothing_is_loaded(browser, address):
     browser.open(address)
+    # What the label of a problem says already is not said again below it.
     assert browser.column("#answer-table", 0) == [
-        "{name} {dataset}, {loss} loss".format(**item) for item in CASES
+        "synth-lasso synthetic(n=10), lasso loss",
+        "synth-reconstruction synthetic(n=10), reconstruction loss",
+        "other-lasso n=10",
+        "other-reconstruction n=10",
     ]
     last = "return document.querySelector('#answer-table tr:last-child')"
     assert browser.run(f"{last}.getBoundingClientRect().bottom") <= DESKTOP[1]

@@ -158,7 +158,11 @@ function showTables() {
   if (!$("#answers")) return;
   const item = opened(), wish = WISHES.map((key) => state[key]).join();
   const rows = run().answers[state.algorithm]?.[wish] ?? [];
-  table($("#answer-table"), { ...DATA.answers, rows });
+  const starred = JSON.stringify(rows).includes("*") ? ` (${DATA.answers.starred})` : "";
+  table($("#answer-table"), { ...DATA.answers, caption: DATA.answers.caption + starred, rows });
+  const recommended = run().recommendations[state.algorithm]?.[wish] ?? [];
+  $("#recommendations").replaceChildren(
+    ...recommended.map((line) => element("li", {}, ...sentence(line))));
   $("#case-body").hidden = !item;
   if (!item) return;
   $("#case-facts").textContent = item.facts;
