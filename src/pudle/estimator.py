@@ -177,8 +177,10 @@ class GradientEstimator(ABC):
     def sweep(
         self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
     ) -> Iterator[Estimate]:
-        """Yield the estimate at each depth, in the order given; override this where depths can
-        share work.
+        """Yield the estimate at each depth, in the order given.
+
+        By default `estimate` is called for each, and nothing is shared; override this where depths
+        can share work.
         """
         for depth in depths:
             yield self.estimate(problem, algorithm, depth)

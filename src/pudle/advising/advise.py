@@ -71,6 +71,9 @@ def advise(
     winner and a runner-up are then tested on `seeds` further draws, and only these count in what is
     said about all seeds.
 
+    All runs in this process, with products in one thread; files lie in a temporary folder, which is
+    removed.
+
     Parameters
     ----------
     problem : Dataset, str or Problem

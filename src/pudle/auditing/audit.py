@@ -86,6 +86,9 @@ def audit(
     directions and a few coordinates. A solver that stops early is a smooth function too, with
     another derivative than its solution: give `step`, `residual` or `tighten` where one is inside.
 
+    The layer is called and differentiated many times, at its inputs and near them. Its parameters
+    are exchanged meanwhile, and put back at the end.
+
     Parameters
     ----------
     layer : callable or Problem

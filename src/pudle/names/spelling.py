@@ -57,7 +57,8 @@ def path_options(instance: Any) -> list[str]:
 
 
 def spec_field(group: str, default: Any = MISSING) -> Any:
-    """Return a dataclass field that holds an object of a group, or the spec of one: what rests on
-    the instance rests on the sources of that object as well.
+    """Return a dataclass field that holds an object of a group, or the spec of one, and is required
+    unless a default is given: what rests on the instance rests on the sources of that object as
+    well.
     """
     return field(default=default, metadata={GROUP: group})
