@@ -392,7 +392,9 @@ def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
 
 
 def _chosen(measured: Collection[Measured], requirement: Requirement) -> Answer:
-    """Choose the cheapest estimator that reaches an error within limits, else the closest."""
+    """Choose the cheapest estimator that reaches an error within limits, else the closest; see
+    `answer`, which counts the pairs.
+    """
     goal = requirement.error
     possible = [] if goal is None else [point for row in measured for point in _meeting(row, goal)]
     if allowed := requirement.allowed(possible):

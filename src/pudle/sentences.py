@@ -57,7 +57,9 @@ def reason_text(answer: Answer) -> str:
 
 def _others_text(answer: Answer) -> str:
     """Write, after the sentence on the fastest estimator, how much longer the next one takes, and
-    how many others do not reach the error.
+    how many others do not reach the error; empty where there is neither.
+
+    It begins with a space.
     """
     sentences = ""
     if slower := answer.next_fastest:
@@ -77,7 +79,9 @@ def _others_text(answer: Answer) -> str:
 
 
 def _reached_text(answer: Answer) -> str:
-    """Write why an estimator that reaches the required error is the answer."""
+    """Write why an estimator that reaches the required error is the answer; beyond `NAMED_TIES`
+    ties the first is named and the others are counted.
+    """
     goal = f"to an error of {text.number(answer.error, 1)}"
     ties = [pair_name(tie, answer.several_algorithms) for tie in answer.tied]
     if answer.reason is Reason.LEAST_DEPTH:

@@ -133,7 +133,9 @@ MOST_LISTED = 5
 
 
 def numbers(values: Sequence[int]) -> str:
-    """Write whole numbers in short: ``1, 2, 5`` for up to five, else ``1 ... 600 (14)``."""
+    """Write whole numbers in short, each once and in order: ``1, 2, 5`` for up to five, else ``1
+    ... 600 (14)``, with how many there are.
+    """
     listed, count = shortened(values)
     return f"{listed} ({count})" if count else listed
 
