@@ -13,12 +13,17 @@ from pudle import text
 from pudle.reports.figures.record import NO_GUIDES, Axis, Figure, file_name
 from pudle.reports.load import TITLES, Results
 from pudle.reports.looks import looks_of
-from pudle.reports.summary import Spread, Summary, predicted_slopes
+from pudle.reports.summary import Summary, predicted_slopes
 
 TIME = Axis("ms", "time of one gradient (ms)", "log")
 MEMORY = Axis("mib", "added peak memory (MiB)")
 #: A bound is drawn if some error is less than this many times as large: others would be squeezed.
 NEAR = 1e3
+#: The greatest relative error that a figure shows: that of zero is 1, and spikes would squeeze all
+#: else.
+MOST_ERROR = 10.0
+#: Lines coincide whose medians differ by less than this share at every depth.
+SAME_LINE = 0.02
 
 #: Kinds of figures, in the order in which a report shows them, each with a sentence on how to read
 #: it.
@@ -34,12 +39,8 @@ KINDS = {
         "As for time, with the peak of memory above that of a process that only holds the problem."
     ),
     "Error over depth and window": (
-        "Truncated backpropagation: darker is more accurate. A window of at least as many layers "
+        "Truncated backpropagation: lighter is more accurate. A window of at least as many layers "
         "as the depth is full backpropagation."
-    ),
-    "Fitted against predicted rates": (
-        "On the diagonal a rate is as theory predicts. Bars reach from the least to the "
-        "greatest seed; hollow markers belong to curves that are not straight."
     ),
     "Direction against depth": (
         "1 - cosine of the angle to the reference: the error of the direction alone."
@@ -58,7 +59,7 @@ VIEWS = {
 
 def figures(results: Results, summary: Sequence[Summary]) -> list[Figure]:
     """Return every figure for a file that there are data for, in the order of `KINDS`."""
-    drawable = [*across(results, summary)]
+    drawable = []
     for case in results.cases:
         figure = curves(results, summary, case, results.metrics)
         for kind, (file, x, y) in VIEWS.items():
@@ -165,6 +166,10 @@ def curves(
     )
     slopes = predicted_slopes(row for row in summary if row.case == case)
     unit = "steps" if case in results.solvers else "layers"
+    cut = rows["relative_error"].max() > MOST_ERROR
+    notes = [_coincidence(rows)] if len(rows) else []
+    if cut:
+        notes.append(f"Errors above {MOST_ERROR:g} are cut off.")
     return Figure(
         file_name("curves", case),
         "Error against depth",
@@ -176,7 +181,26 @@ def curves(
         case=case,
         guides=pd.DataFrame(slopes, columns=[*NO_GUIDES]),
         levels=[(bound, f"{bound_label} {text.number(bound)}")] if least < NEAR * bound else [],
+        note=" ".join(filter(None, notes)),
+        most=MOST_ERROR if cut else None,
     )
+
+
+def _coincidence(rows: pd.DataFrame) -> str:
+    """Say which estimators have the same line of errors against depth, or return an empty text."""
+    medians = rows.pivot(index="depth", columns="estimator", values="relative_error")
+    coinciding: list[list[str]] = []
+    for name, errors in medians.items():
+        for group in coinciding:
+            other = medians[group[0]]
+            # What has an error at other depths has another line.
+            if (np.abs(errors - other) <= SAME_LINE * np.abs(other)).all():
+                group.append(str(name))
+                break
+        else:
+            coinciding.append([str(name)])
+    named = [text.listing(group) for group in coinciding if len(group) > 1]
+    return " ".join(f"Against depth the lines of {names} coincide." for names in named)
 
 
 def windows(results: Results, case: str) -> Iterator[Figure]:
@@ -210,46 +234,3 @@ def windows(results: Results, case: str) -> Iterator[Figure]:
         about=f"{results.labels[case]}: error of truncated backpropagation at depth {last}: "
         f"{words}.",
     )
-
-
-def across(results: Results, summary: Sequence[Summary]) -> Iterator[Figure]:
-    """Yield the percentage of the error that each layer removes, fitted against predicted."""
-    chosen = [row for row in summary if row.fitted and row.predicted_rate.value > 0]
-    rows = [
-        {"case": row.case, "estimator": row.estimator}
-        | _lost("predicted", row.predicted_rate)
-        | _lost("fitted", row.rate)
-        | {"hollow": row.crooked, "label": results.labels[row.case]}
-        for row in chosen
-    ]
-    if not rows:
-        return
-    lost = [100 * (1 - rate.value) for row in chosen for rate in (row.rate, row.predicted_rate)]
-    limits = [min(lost), max(lost)]
-    pairs = "; ".join(
-        f"{row['estimator']} on {row['label']} fitted {row['fitted']:.2f}, predicted"
-        f" {row['predicted']:.2f}"
-        for row in rows
-    )
-    yield Figure(
-        "rates",
-        "Fitted against predicted rates",
-        "Fitted against predicted rates",
-        pd.DataFrame(rows),
-        [Axis("predicted", "predicted: error lost per layer (%)")],
-        [Axis("fitted", "fitted: error lost per layer (%)")],
-        looks_of(results),
-        mark="point",
-        guides=pd.DataFrame({"label": "as predicted", "estimator": "", "x": limits, "y": limits}),
-        note=KINDS["Fitted against predicted rates"],
-        about=f"All cases: error lost per layer in percent. {pairs}.",
-        tips={"label": "case"},
-    )
-
-
-def _lost(name: str, rate: Spread) -> dict[str, float]:
-    """Return the percentage of the error that a layer removes: the greater the factor that remains,
-    the less it is.
-    """
-    middle, most, least = (100 * (1 - factor) for factor in rate)
-    return {name: middle, f"{name}_low": least, f"{name}_high": most}

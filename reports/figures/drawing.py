@@ -86,6 +86,8 @@ def _panel(at: Axes, figure: Figure) -> None:
         at.set_yscale("log")
     # What is behind the rows does not squeeze them.
     at.autoscale_view()
+    if figure.most and at.viewLim.containsy(figure.most):
+        at.set_ylim(top=figure.most)
     at.autoscale(False)
     for height, label in figure.levels:
         # Text outside of the axes would take their place.
@@ -146,18 +148,16 @@ def _points(at: Axes, figure: Figure) -> None:
     x, y = figure.x[0].column, figure.y[0].column
     for name, series in figure.lines.items():
         look = figure.looks[name]
-        for hollow, rows in series.assign(hollow=series.get("hollow", False)).groupby("hollow"):
-            at.errorbar(
-                rows[x],
-                rows[y],
-                _bars(rows, y),
-                _bars(rows, x),
-                marker=look.marker,
-                color=look.color,
-                linestyle="",
-                label=name,
-                markerfacecolor="none" if hollow else look.color,
-            )
+        at.errorbar(
+            series[x],
+            series[y],
+            _bars(series, y),
+            _bars(series, x),
+            marker=look.marker,
+            color=look.color,
+            linestyle="",
+            label=name,
+        )
 
 
 def _bars(rows: pd.DataFrame, column: str) -> Any:
@@ -172,7 +172,7 @@ def _cells(at: Axes, figure: Figure) -> None:
     grid = figure.rows.pivot(index=y, columns=x, values=value.column)
     # Cividis is even in lightness, for color-blind readers and in gray.
     scale = {"label": value.title}
-    seaborn.heatmap(grid, ax=at, cmap="cividis", norm=LogNorm(), linewidths=0.2, cbar_kws=scale)
+    seaborn.heatmap(grid, ax=at, cmap="cividis_r", norm=LogNorm(), linewidths=0.2, cbar_kws=scale)
     at.grid(False)
     # Of many depths each label would meet the next.
     at.tick_params("x", rotation=90)

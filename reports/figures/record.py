@@ -72,8 +72,7 @@ class Figure(Picture):
     x: Sequence[Axis]
     y: Sequence[Axis]
     looks: Looks = field(default_factory=dict)
-    #: Lines with bands, points with bars (hollow where the column ``hollow`` says so), or cells,
-    #: colored by the axis `color`.
+    #: Lines with bands, points with bars, or cells, colored by the axis `color`.
     mark: Literal["line", "point", "cell"] = "line"
     color: Axis | None = None
     #: The column that distinguishes the series.
@@ -89,6 +88,8 @@ class Figure(Picture):
     guides: pd.DataFrame = field(default_factory=NO_GUIDES.copy)
     #: Heights of dotted horizontal lines, with their labels.
     levels: Sequence[tuple[float, str]] = ()
+    #: The greatest value that the first vertical axis shows, if larger ones are cut off.
+    most: float | None = None
     #: Figures that a file shows side by side in place of this one.
     panels: Sequence[Figure] = ()
     #: Columns that a pointer shows beside those of the axes, with their titles.

@@ -148,11 +148,10 @@ def _run(label: str, report: Report, choices: Wishes) -> PageRun:
     results, summary = report.results, report.summary
     charts, algorithms = [], [""] if results.cases else []
     if results.cases:
-        height = 190 + 24 * len(results.estimators)
+        height = 190 + 24 * len(results.cases)
         charts += [
             chart(figure, "#across", wide=True, height=height) for figure in overview(results)
         ]
-        charts += [chart(figure, "#across") for figure in cases.across(results, summary)]
         algorithms += dict.fromkeys(case.algorithm for case in results.cases.values())
     every = [source for case in results.measured.values() for source in case]
     condensed = sum(np.isfinite(source.errors.values).sum() for source in every) > MOST_ERRORS
@@ -376,19 +375,22 @@ def _short(value: object) -> object:
 
 
 def overview(results: Results) -> Iterator[Figure]:
-    """Yield the time of every estimator to each of some errors over that of the fastest, on the
-    cases with a certified reference, if any time is known.
+    """Yield the time of every estimator to each of some errors over that of the fastest on the same
+    problem, on the cases with a certified reference, if any time is known.
     """
+    problem_of = {case: fields["problem"] for case, fields in results.described.items()}
+    order = [*dict.fromkeys(problem_of.values())]
+    # The cases of a problem stand below each other.
     needs = [
         (text.number(error, 1), point)
-        for case, measured in results.measured.items()
-        for source, error in itertools.product(measured, filter(None, ERRORS))
+        for case in sorted(results.measured, key=lambda case: order.index(problem_of[case]))
+        for source, error in itertools.product(results.measured[case], filter(None, ERRORS))
         if not results.badge(case) and not isnan((point := source.reach(error)).depth)
     ]
-    fastest: dict[tuple[str, str], float] = {}
+    fastest: dict[tuple[object, str], float] = {}
     for goal, point in needs:
         if point.seconds.value > 0:
-            cell = point.source.case, goal
+            cell = problem_of[point.source.case], goal
             fastest[cell] = min(point.seconds.value, fastest.get(cell, inf))
     if not fastest:
         return
@@ -396,7 +398,7 @@ def overview(results: Results) -> Iterator[Figure]:
     rows = []
     for goal, point in needs:
         seconds, case = point.seconds.value, point.source.case
-        ratio = seconds / fastest[case, goal] if seconds > 0 else nan
+        ratio = seconds / fastest.get((problem_of[case], goal), nan) if seconds > 0 else nan
         reached = point.depth < inf
         words = ("time?" if reached else "not reached") if labeled else ""
         rows.append(
@@ -412,22 +414,49 @@ def overview(results: Results) -> Iterator[Figure]:
                 "layers": float(point.depth) if reached else "not reached",
             }
         )
+    if labeled:
+        rows += _without_layers(results, {goal for goal, _ in needs})
     note = (
-        "Each estimator runs as many layers as it needs itself. Where a cell is blank, nothing"
-        " was measured: estimators that differentiate layers need an algorithm that has some."
+        "1 is the fastest pair of a problem. Each estimator runs as many layers as it needs itself."
+        " Where a cell is blank, nothing was measured."
     )
     if any(map(results.badge, results.cases)):
         note += " Cases that are scored against a limit are left out."
     yield Figure(
         "time-to-error",
         "",
-        "Time to the required error, over that of the fastest",
+        "Time to the required error, over that of the fastest pair of the same problem",
         pd.DataFrame(rows),
-        [Axis("label", "", "ordinal")],
         [Axis("estimator", "", "ordinal")],
+        [Axis("label", "", "ordinal")],
         mark="cell",
         color=Axis("ratio", "times the fastest"),
         about="Of every estimator on each case.",
         note=note,
         tips={"layers": "layers", "seconds": "time", "memory": "memory"},
     )
+
+
+def _without_layers(results: Results, goals: Iterable[str]) -> list[dict[str, object]]:
+    """Return cells of the matrix that say why an estimator was not measured on a case: its
+    algorithm has no layers to differentiate.
+    """
+    statuses = {(record.case.name, record.estimator): record.status for record in results.records}
+    pairs = [
+        (case, estimator)
+        for case in results.measured
+        for estimator in results.estimators
+        if case in results.solvers
+        and not results.badge(case)
+        and statuses.get((case, estimator), "unsupported") == "unsupported"
+    ]
+    return [
+        {
+            "case": case,
+            "estimator": estimator,
+            "goal": goal,
+            "label": results.labels[case],
+            "text": "needs layers",
+        }
+        for (case, estimator), goal in itertools.product(pairs, sorted(goals))
+    ]

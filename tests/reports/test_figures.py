@@ -13,6 +13,7 @@ from support.records.synthetic import (
     CURVES,
     DEPTHS,
     case,
+    failure,
     record,
     scores,
     write,
@@ -23,6 +24,7 @@ from pudle.bench.cases import PROFILES
 from pudle.reports.figures.drawing import draw
 from pudle.reports.load import load
 from pudle.reports.looks import looks
+from pudle.reports.page.data import overview
 from pudle.reports.report import Report
 
 NAME = case()["name"]
@@ -65,7 +67,7 @@ def test_a_heat_map_shows_the_scores_of_two_windows_and_more(tmp_path):
 def test_every_figure_is_the_same_svg_pdf_png_and_csv_whenever_it_is_drawn(timed):
     before = plt.get_fignums(), plt.rcParams["svg.fonttype"]
     names = {figure.name: figure for figure in timed.pictures}
-    assert {f"error-{NAME}", f"time-{NAME}", f"memory-{NAME}", "rates"} <= names.keys()
+    assert {f"error-{NAME}", f"time-{NAME}", f"memory-{NAME}"} <= names.keys()
     for name, figure in names.items():
         files = dict(figure.files(("svg", "csv")))
         assert len(pd.read_csv(io.BytesIO(files[f"{name}.csv"]))) == len(figure.rows)
@@ -102,7 +104,7 @@ def test_files_of_figures_are_read_without_markup_collisions_or_unnamed_lines(tm
 def test_a_figure_shows_its_data(timed):
     """The median of each curve, and what is near it, as matplotlib holds them."""
     figures = {figure.name: figure for figure in timed.pictures}
-    error, rates = figures[f"error-{NAME}"], figures["rates"]
+    error = figures[f"error-{NAME}"]
     (at,) = draw(error).axes
     curves = [tuple(line.get_ydata()) for line in at.get_lines()]
     assert len(error.lines) == 4 and at.get_yscale() == "log"
@@ -111,6 +113,41 @@ def test_a_figure_shows_its_data(timed):
         assert tuple(spread[0]) in curves
         columns = [f"relative_error{end}" for end in ("", "_low", "_high")]
         np.testing.assert_array_equal(rows[columns].T, spread)
-    (at,) = draw(rates).axes
-    drawn = {point for line in at.get_lines() for point in zip(*line.get_data(), strict=True)}
-    assert set(zip(rates.rows["predicted"], rates.rows["fitted"], strict=True)) <= drawn
+
+
+def test_a_figure_says_which_lines_coincide_and_what_is_cut_off(tmp_path):
+    """One line on top of another looks like a missing one; a spike squeezes all else."""
+    curves = {
+        "alternating": lambda depth, rho: 0.5 * rho**depth,
+        "backprop": lambda depth, rho: 0.505 * rho**depth,
+        "analytic": lambda depth, rho: 1e5 if depth == 1 else 0.2 * rho**depth,
+    }
+    records = [record(case(), name, scores=scores(curve)) for name, curve in curves.items()]
+    figure = kinds(write(tmp_path / "a", records))["Error against depth"]
+    coincide = "Against depth the lines of alternating and backprop coincide."
+    assert figure.note == f"{coincide} Errors above 10 are cut off."
+    (at,) = draw(figure).axes
+    assert at.get_ylim()[1] == figure.most == 10
+    # Neither holds without the second and the third.
+    figure = kinds(write(tmp_path / "b", records[:1]))["Error against depth"]
+    assert (figure.note, figure.most) == ("", None) and figure.rows["relative_error"].max() < 1
+
+
+def test_the_matrix_of_times_compares_the_pairs_of_a_problem(tmp_path):
+    """As the answers do; a cell without a number says why there is none."""
+    solver = case("synthetic-solver-lasso", algorithm="solver")
+    records = [
+        record(solver, "analytic", differentiable=False, scores=scores(lambda *_: 1e-9)),
+        record(case(), "analytic", scores=scores(lambda *_: 1e-9)),
+        record(case(), "backprop", scores=scores(lambda *_: 0.5)),
+        failure(solver, "backprop", "unsupported", "has no layers to differentiate"),
+    ]
+    home = write(tmp_path, records)
+    names = [solver["name"], NAME]
+    write_costs(home, ["analytic"], [1.0, 2.0, 3.0, 6.0], names=names)
+    (figure,) = overview(load(home, "quick"))
+    cells = figure.rows.set_index(["label", "estimator", "goal"])["text"]
+    assert cells[solver["name"], "analytic", "1e-3"] == "1"
+    assert cells[NAME, "analytic", "1e-3"] == "3"
+    assert cells[NAME, "backprop", "1e-3"] == "not reached"
+    assert cells[solver["name"], "backprop", "1e-3"] == "needs layers"

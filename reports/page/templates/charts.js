@@ -48,7 +48,7 @@ function chartOf(figure, { y: upward = state.y, ...more } = {}) {
     .filter((guide) => !guide.estimator || (keeps(guide) && !dimmed(guide.estimator)));
   const levels = (first ? figure.levels : []).map(([y, label]) => ({ y, label }));
   // Vega refuses data that a specification does not name.
-  const sets = { line: { rows, guides, levels }, point: { rows, guides }, cell: { rows } };
+  const sets = { line: { rows, guides, levels }, point: { rows }, cell: { rows } };
   const data = sets[figure.mark];
 
   const spec = structuredClone(DATA.specs[figure.mark]), across = new Set(rows.map((row) => row.x));
@@ -59,6 +59,15 @@ function chartOf(figure, { y: upward = state.y, ...more } = {}) {
   };
   encode(x, "x", xScale);
   encode(y, "y", yScale);
+  if (first && figure.most) spec.encoding.y.scale.domainMax = figure.most;
+  // Points that lie close together would seem to lie far apart: a logarithmic axis has a decade.
+  for (const [channel, scale] of [["x", xScale], ["y", yScale]]) {
+    const sizes = rows.map((row) => row[channel]);
+    const [low, high] = [Math.min(...sizes), Math.max(...sizes)], widen = Math.sqrt(10 * low / high);
+    if (figure.mark === "point" && scale === "log" && widen > 1) {
+      spec.encoding[channel].scale.domain = [low / widen, high * widen];
+    }
+  }
   const tooltip = known.map((column, place) => ({ field: `tip${place}`, title: tips[column] }));
   if (color) {
     spec.encoding.tooltip = tooltip;
