@@ -31,12 +31,8 @@ ONE_SEED_CAPTION = (
     "Relative error of the gradient by the depth of the unrolled algorithm; bold: the least of each"
     " column."
 )
-#: First lines of the LaTeX file. A table that is wider than its place is scaled down to it.
-PREAMBLE = (
-    "% \\usepackage{booktabs,graphicx}\n"
-    r"\providecommand{\pudlewidth}[1]{\sbox0{#1}"
-    r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}"
-)
+#: First lines of the LaTeX file.
+PREAMBLE = f"% \\usepackage{{booktabs,graphicx}}\n{markup.FIT}"
 #: More depths than this need both columns of a page.
 ONE_COLUMN = 3
 
@@ -118,7 +114,7 @@ class ErrorTable:
                 rf"\caption{{{markup.latex(caption)}}}",
                 rf"\label{{{label}}}",
                 r"\smallskip\tabcolsep=4pt",
-                r"\pudlewidth{%",
+                r"\pudlefit{%",
                 rf"\begin{{tabular}}{{@{{}}l{'r' * columns}@{{}}}}",
                 r"\toprule",
                 rf" & \multicolumn{{{columns}}}{{c}}{{depth}} \\ \cmidrule(l){{2-{columns + 1}}}",

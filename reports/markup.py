@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -41,6 +41,22 @@ CODE = re.compile(r"(?<!`)(`[^`\\]+`)(?!`)")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+#: Columns that are left out where they say nothing in any row, and which cells say nothing.
+EMPTY: Mapping[str, Callable[[Shown], bool]] = {
+    "status": lambda shown: str(shown) in ("ok", "certified"),
+    "target": lambda shown: str(shown) == "exact",
+    "reason": lambda shown: not str(shown),
+    "remark": lambda shown: not str(shown),
+    "all-zero codes": lambda shown: isinstance(shown, Cell) and shown.key == 0,
+    "uncertified samples": lambda shown: isinstance(shown, Cell) and shown.key == 0,
+}
+#: A LaTeX command for a table that is scaled down to its place where it is wider than that.
+FIT = (
+    r"\providecommand{\pudlefit}[1]{\sbox0{#1}"
+    r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}"
+)
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of texts and cells by its columns."""
@@ -62,6 +78,15 @@ class Table:
     def records(self) -> list[dict[str, Shown]]:
         """The rows as mappings from columns to cells."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def concise(self) -> Table:
+        """Return the table without the columns of `EMPTY` that say nothing in any row."""
+        said = {
+            name: cells
+            for name, cells in self.columns.items()
+            if name not in EMPTY or not all(map(EMPTY[name], cells))
+        }
+        return Table(said)
 
     def without(self, *names: str) -> Table:
         """Return the table without some columns."""
@@ -96,6 +121,7 @@ def markdown_table(table: Table, code: Collection[str] | None = None) -> Markdow
     """Return a table as Markdown, with the cells of the columns `code` as code, by default those of
     the first.
     """
+    table = table.concise()
     code = [*table.columns][:1] if code is None else code
     makers = [markdown_code if name in code else markdown for name in table.columns]
     rows = [[make(cell) for make, cell in zip(makers, row, strict=True)] for row in table.rows]
@@ -161,6 +187,7 @@ def latex_table(table: Table, caption: str, label: str) -> str:
         column_format="l" * len(table.columns),
     )
     tabular = tabular.replace(
-        r"\begin{tabular}", "\\par\\smallskip\\footnotesize\n\\pudlefit{%\n\\begin{tabular}"
+        r"\begin{tabular}",
+        "\\par\\smallskip\\footnotesize\\tabcolsep=3pt\n\\pudlefit{%\n\\begin{tabular}",
     )
     return tabular.replace(r"\end{tabular}", r"\end{tabular}}")

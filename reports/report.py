@@ -53,13 +53,14 @@ READING = (
     (
         "*",
         "A time that is estimated, linearly, from those at other depths, up to"
-        f" {EXTRAPOLATION:g} times the deepest. It takes part in no test.",
+        f" {EXTRAPOLATION:g} times the deepest. Such a time is never called distinguishable.",
     ),
     (
         "Distinguishable",
-        "Two times, by Student's t test on the logarithms of their ratios over the rounds, whose"
-        f" most extreme fifths are cut, for more than {LEAST - 1:.0%}, at a false discovery rate of"
-        f" {SIGNIFICANCE:.0%} over the page.",
+        f"Two times differ by more than {LEAST - 1:.0%}, and not by chance. The test is Student's t"
+        " on the logarithms of their ratios over the rounds, without the most extreme fifths. Of"
+        f" the pairs on this page that it distinguishes, about {SIGNIFICANCE:.0%} may be wrong"
+        " (false discovery rate).",
     ),
     ("Torch path", "{torch}"),
     (
@@ -71,6 +72,15 @@ READING = (
         "Memory",
         "The peak of the process minus the peak of a process that only holds the problem, and at"
         " least 0: in answers at their depth, in tables of cases at the deepest timed depth.",
+    ),
+    (
+        "1 - cosine",
+        "Half the squared distance between the two gradients, each divided by its norm. It can"
+        " therefore lie far below the rounding of 1.",
+    ),
+    (
+        "Status",
+        "Is shown where something was not measured or not certified; a table without it has all.",
     ),
 )
 #: The same for a column that is there where an algorithm has no layers.
@@ -87,13 +97,18 @@ NO_TORCH = (
     " those without as well."
 )
 READING_RATES = (
-    "Rate: the factor by which the error (for laws with a factor T, error / T) shrinks with each"
-    " layer, with the range over the seeds in brackets. A window begins where all samples have the"
-    " right signs and ends where the error of `backprop` is at rounding or at the bound; the fit"
-    " takes the later half. Acceleration: the ratio of the slope to `alternating`'s on the same"
-    f" depths, as the mean with the {CONFIDENCE:.0%} confidence interval of Student's t; of fewer"
-    f" than {FEWEST_SEEDS} seeds, as the median with the range. The interval is about the seeds:"
-    " theory's 2 is a limit, from which a window of finite depth is off by some percent."
+    "Theory: the law by which the error falls with the depth T. ρ is the contraction factor of a"
+    " layer, ρᵀ is ρ to the power T, and the law `floor` leaves an error at any depth."
+    " Rate: the factor by which the error shrinks with each layer (error / T where the law has a"
+    " factor T), with the range over the seeds in brackets. It is fitted in a window of depths,"
+    " which begins where all samples have the right signs and ends where the error of `backprop` is"
+    " at rounding or at the bound; the later half counts. Acceleration: how many times as fast the"
+    " error falls as that of `alternating`, by the slopes on the same depths. It is the mean with"
+    f" the {CONFIDENCE:.0%} confidence interval of Student's t; of fewer than {FEWEST_SEEDS} seeds,"
+    " the median with the range. There is none where the error of `alternating` does not fall."
+    " Theory says 2 in the limit of many layers, from which a window of"
+    " finite depth is off by some percent (Ablin, Peyré and Moreau, Super-efficiency of automatic"
+    " differentiation, ICML 2020)."
 )
 #: Captions in LaTeX, where a table stands alone.
 CAPTION_ANSWERS = (
@@ -114,14 +129,11 @@ CAPTION_RATES = (
     f"Brackets: range over the seeds; of an acceleration over {FEWEST_SEEDS} seeds or more, the"
     f" {CONFIDENCE:.0%} interval of its mean."
 )
-#: First lines of the LaTeX file: a table that is wider than a line is scaled down to it, others
-#: keep their size; and a cell of several lines.
+#: First lines of the LaTeX file: how tables fit, and a cell of several lines.
 PREAMBLE = (
     "% \\usepackage{booktabs,graphicx}\n"
     r"\providecommand{\pudlelines}[1]{\vtop{\halign{\strut##\hfil\cr#1\crcr}\vskip2pt}}"
-    "\n"
-    r"\providecommand{\pudlefit}[1]{\sbox0{\tabcolsep=3pt #1}"
-    r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}"
+    f"\n{markup.FIT}"
 )
 #: Rows of the tidy table that are written to the CSV at once.
 CSV_ROWS = 10_000

@@ -5,6 +5,7 @@ one entry of `COLUMNS`.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from math import floor, inf, isinf, isnan, log10, nan
 from sys import float_info
 from typing import NamedTuple
@@ -31,10 +32,13 @@ from pudle.reports.cells import (
 )
 from pudle.reports.load import TIMES, Results, parsed
 from pudle.reports.markup import Table
-from pudle.reports.summary import BASE, FEWEST_SEEDS, WINDOW, Summary, spread
+from pudle.reports.summary import BASE, FEWEST_SEEDS, WINDOW, Law, Summary, spread
 from pudle.text import DASH
 
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
+#: The estimator that goes back through few layers. It costs what its error is larger than that of
+#: all layers, if it is this many times as large.
+TRUNCATED, COSTLY = "truncated", 2
 #: Kernels that gain less than this are none.
 SAME_TIME = 1.1
 #: How tables show rates, and ratios.
@@ -273,6 +277,15 @@ CERTIFICATES = {
 }
 
 
+#: What the table of certificates says in place of a column that says nothing.
+SAME_CERTIFICATES = {
+    "status": "certified",
+    "target": "the target is the exact gradient",
+    "all-zero codes": "no code is zero throughout",
+    "uncertified samples": "no sample is left uncertified",
+}
+
+
 def references_table(results: Results) -> Table:
     """Return the certificates, one row per case and target, with the worst over the seeds."""
     rows, references = list[dict[str, Shown]](), results.references.values()
@@ -307,6 +320,41 @@ def references_table(results: Results) -> Table:
         row["rho"] = interval_cell(*spread(rho), RATE)
         rows.append(row)
     return Table.of(rows)
+
+
+def certificates_table(results: Results) -> Table:
+    """Return the certificates as a report shows them: those of a problem's cases, which have the
+    same reference, in one row with the problem's name.
+    """
+    table = references_table(results)
+    problem_of = {source.case: label for label, measured in results.problems for source in measured}
+    rows: dict[tuple[str, ...], list[dict[str, Shown]]] = {}
+    for (case, _), record in zip(_certificates(results), table.records, strict=True):
+        numbers = [str(cell) for name, cell in record.items() if name not in ("case", "rho")]
+        rows.setdefault((problem_of.get(case, case), *numbers), []).append(record)
+    merged = []
+    for (problem, *_), records in rows.items():
+        rates = [record["rho"] for record in records if not is_blank(record["rho"])]
+        if len(records) == 1 or len({str(rate) for rate in rates}) > 1:
+            merged += records
+        else:
+            first = Cell(problem, case=_case_name(records[0]["case"]))
+            merged.append(records[0] | {"case": first, "rho": rates[0] if rates else DASH})
+    return Table.of(merged)
+
+
+def _case_name(shown: Shown) -> str:
+    """Return the name of the case that a cell stands for."""
+    return shown.case or shown.text if isinstance(shown, Cell) else shown
+
+
+def certificates_caption(results: Results) -> str:
+    """Say what the table of certificates holds, and what holds for all of its rows."""
+    table = certificates_table(results)
+    left_out = table.columns.keys() - table.concise().columns.keys()
+    same = [words for name, words in SAME_CERTIFICATES.items() if name in left_out]
+    caption = "References of each problem, or of a case where its own differ"
+    return f"{caption}. Of all of them: {text.listing(same)}" if same else caption
 
 
 def _certificates(results: Results) -> dict[tuple[str, str], list[ReferenceRow]]:
@@ -361,6 +409,15 @@ def findings(rows: Sequence[Summary]) -> str:
         sentences.append(
             f"{text.listing(floors)} {verb} an error on this loss that no depth removes."
         )
+    full = next((row.deepest.error.value for row in scored if row.estimator == WINDOW), nan)
+    sentences += [
+        f"What truncation costs: `{row.estimator}` ends at an error of"
+        f" {text.number(row.deepest.error.value)}, `{WINDOW}` at {text.number(full)}."
+        for row in scored
+        if parsed(row.estimator)[0] == TRUNCATED
+        and row.theory != Law(0)
+        and row.deepest.error.value > COSTLY * full
+    ]
     faster = [
         row
         for row in rows
@@ -434,9 +491,28 @@ def pending_sentence(results: Results) -> str:
     )
 
 
+def unselected(results: Results) -> list[str]:
+    """Say which estimators were not selected with which algorithms, and why."""
+    measured = {(record.case.name, record.estimator) for record in results.records}
+    absent = [
+        (case.algorithm, estimator, name in results.solvers)
+        for name, case in results.cases.items()
+        for estimator in results.estimators
+        if (name, estimator) not in measured
+    ]
+    sentences = []
+    for (algorithm, solver), pairs in grouped(absent, lambda pair: (pair[0], pair[2])).items():
+        why = ", which has no layers to differentiate" if solver else ""
+        names = some([*dict.fromkeys(estimator for _, estimator, _ in pairs)])
+        sentences.append(f"Not selected with `{algorithm}`{why}: {names}.")
+    return sentences
+
+
 def scope(results: Results) -> str:
     """Say how many estimators, cases and seeds a report rests on, and which were not measured."""
-    experiments = text.count(len(results.experiments), "experiment")
+    trainings = all(record.kind == "learning" for record in results.experiments)
+    noun = "training" if trainings else "experiment"
+    experiments = text.count(len(results.experiments), noun)
     if not results.cases:
         return f"Rests on {experiments}."
     scored = [record for record in results.records if record.status == "ok"]
@@ -515,8 +591,6 @@ def where_timed(results: Results) -> str:
 
 #: A condition number from which on it is told.
 ILL = 1e4
-#: The estimator that goes back through few layers.
-SHORT = "truncated"
 
 
 def caveats(results: Results, rows: Sequence[Summary]) -> list[str]:
@@ -548,6 +622,18 @@ def _of_numbers(results: Results) -> Iterator[str]:
             " machine meanwhile is not recorded: ratios, which were measured in turns, hold better"
             " than seconds."
         )
+    falls = [
+        higher - lower
+        for case in results.measured.values()
+        for source in case
+        for higher, lower in pairwise(dict(sorted(source.memory.measured.items())).values())
+    ]
+    if (fall := max(falls, default=0.0)) > 0:
+        yield (
+            "Memory is the peak of a process, measured once at each depth. What an allocator keeps"
+            f" varies: a deeper run took up to {text.memory(fall)} less than a shallower one of the"
+            " same estimator. Smaller differences say nothing."
+        )
     known = [(key[0], row.condition_number or 0) for key, row in results.references.items()]
     if ill := dict.fromkeys(case for case, number in known if number > ILL):
         largest = text.number(max(number for _, number in known), 1)
@@ -560,16 +646,4 @@ def _of_numbers(results: Results) -> Iterator[str]:
 
 def _of_depths(results: Results, rows: Sequence[Summary]) -> Iterator[str]:
     if any(isinf(row.measured.reach(ERROR).depth) for row in rows):
-        yield "What is not reached is not reached at the measured depths: more layers may do."
-    errors = {(row.case, row.estimator): row.deepest.error.value for row in rows}
-    costs = [
-        (error / full, case, estimator, error, full)
-        for (case, estimator), error in errors.items()
-        if parsed(estimator)[0] == SHORT and error > (full := errors.get((case, WINDOW), nan)) > 0
-    ]
-    if costs:
-        _, case, estimator, error, full = max(costs)
-        yield (
-            f"What truncation costs: on {results.labels[case]} `{estimator}` ends at an error of"
-            f" {text.number(error)}, `{WINDOW}` at {text.number(full)}."
-        )
+        yield "An error that no measured depth reaches may be reached by more layers."

@@ -48,14 +48,10 @@ class Recovery(Study):
     anchor = "recovery"
     name = "Dictionaries recovered"
     reading = (
-        "Error: distance between the learned dictionary and the one that made the data, after their"
-        " atoms are matched one to one; the relative error is this distance divided by the norm of"
-        " the latter. Time is that of the computation alone. In every step the codes start"
-        " from zero, or where it is said from those that each sample had in the step before: only"
-        " trainings with the same start are compared. An estimator has the same color and"
-        " marker throughout this page; its further methods have other dashes. The best of a column"
-        " is bold. Where there is a column gradient error,"
-        " it is the median along the training."
+        "Error: the distance between the learned dictionary and the one that made the data, after"
+        " their atoms are matched one to one. Relative error: this distance divided by the norm of"
+        " the dictionary that made the data. Time is that of the computation alone. The best of a"
+        " column is bold."
     )
     kinds: ClassVar[tuple[str, ...]] = ("learning", "baseline")
     outcome = Axis("relative_error", "relative error of the dictionary", "log")
@@ -100,7 +96,9 @@ class Recovery(Study):
         figures = charts(
             title, panels, styles, x=self.against, y=axis, kind="Error of the dictionary"
         )
-        caption = f"Recovery of the dictionary of {title}"
+        caption = f"Recovery of the dictionary of {title}. {_starts(panel_methods)}"
+        if not all(math.isnan(method.median("gradient_error")) for method in panel_methods):
+            caption += " Gradient error: the median along the training."
         answer = self.answer(panels, panel_methods)
         return Block(title, answer, [(table(panel_methods, COLUMNS), caption)], figures)
 
@@ -119,6 +117,19 @@ class Recovery(Study):
                 f" {text.number(baselines[0].median(ERROR))}."
             )
         return " ".join(sentences)
+
+
+def _starts(methods: Sequence[Method]) -> str:
+    """Say where the codes start in each step of some trainings."""
+    warm = {method.warm for method in methods if method.estimator}
+    if warm == {True, False}:
+        return (
+            "Codes start from zero, or from those of the step before, as the column says; only"
+            " trainings with the same start are compared."
+        )
+    if True in warm:
+        return "In every step the codes start from those that each sample had in the step before."
+    return "In every step the codes start from zero."
 
 
 def ranked(methods: Iterable[Method]) -> list[Method]:
@@ -142,7 +153,12 @@ def _conclusion(best: Sequence[Method]) -> str:
     second = runners_up[0].median(ERROR)
     fall += f", that of {runners_up[0].quoted} to {text.number(second)}"
     if second <= SAME_ERROR * end:
-        return f"{first.quoted} recovers no better than the next: {fall}"
+        ends = " and ".join(dict.fromkeys([text.number(end), text.number(second)]))
+        return (
+            f"{first.quoted} and {runners_up[0].quoted} recover alike: the error falls from"
+            f" {text.number(start)} to {ends}, a difference below"
+            f" {text.fixed(100 * (SAME_ERROR - 1), 0)} %"
+        )
     if end > 0:
         fall += f", {text.number(second / end)} times as much"
     if min(len(first.good), len(runners_up[0].good)) == 1:

@@ -156,10 +156,10 @@ def _run(label: str, report: Report, choices: Wishes) -> PageRun:
     every = [source for case in results.measured.values() for source in case]
     condensed = sum(np.isfinite(source.errors.values).sum() for source in every) > MOST_ERRORS
     rates = f"Error per layer: predicted by theory and fitted. {tables.without_rate(summary)}"
-    certificates = tables.references_table(results)
+    certificates = tables.certificates_table(results)
     run_tables = {
         "rates": table(tables.rates_table(results, summary), rates),
-        "references": table(certificates, "References, per case and target"),
+        "references": table(certificates, tables.certificates_caption(results)),
     }
     for algorithm in algorithms or [""]:
         budget_table = budgets(results, algorithm)
@@ -276,8 +276,9 @@ def encode(data: object) -> str:
 
 def table(source: Table, caption: str) -> PageTable:
     """Return a table of text as data: its caption, columns and cells."""
-    rows = [[*map(_cell, row)] for row in source.rows]
-    return {"caption": caption, "columns": [*source.columns], "rows": rows}
+    said = source.concise()
+    rows = [[*map(_cell, row)] for row in said.rows]
+    return {"caption": caption, "columns": [*said.columns], "rows": rows}
 
 
 def _cell(shown: Shown) -> str | dict[str, object]:

@@ -19,7 +19,7 @@ from pudle.reports.load import parsed
 from pudle.reports.looks import looks_of
 from pudle.reports.page.data import content, encode, script
 from pudle.reports.report import READING_RATES, RUNS_READING, Reports
-from pudle.reports.tables import pending_sentence, where_timed
+from pudle.reports.tables import pending_sentence, unselected, where_timed
 
 #: Rows of any table, and tables of cases, that are shown without a script; `report.csv` holds all.
 MOST_ROWS, MOST_CASES = 200, 20
@@ -60,6 +60,7 @@ def html(reports: Reports) -> str:
     )
     environment.filters |= {"code": _code, "breakable": _breakable, "zip": zip}
     environment.filters |= {"pending": pending_sentence, "where_timed": where_timed}
+    environment.filters |= {"unselected": unselected}
     return environment.get_template("page.html.j2").render(
         style=Markup(_template("style.css")),
         # The browser runs scripts of these very texts and no others, whoever puts them into the

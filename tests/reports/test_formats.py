@@ -23,6 +23,7 @@ from support.records.synthetic import (
 )
 
 from pudle.reports import tables
+from pudle.reports.error_tables import error_texts
 from pudle.reports.load import load
 from pudle.reports.page import data
 from pudle.reports.report import Report
@@ -185,3 +186,15 @@ def test_errors_at_some_depths_are_a_table_for_a_paper(tmp_path):
     for ending in ("html", "pdf"):
         refused = run_report(tmp_path, "--table", "error", "--format", ending)
         assert f"--format {ending} is none of markdown and csv and latex" in str(refused.exception)
+
+
+def test_the_latex_files_define_each_command_once_and_alike(timed):
+    """So that both can be pasted into one paper; what is used is defined."""
+    texts = [timed.latex(), error_texts(timed, [10], "", "")["latex"]()]
+    command = re.compile(r"\\providecommand\{(\\pudle\w+)\}(.*)")
+    defined = [dict(command.findall(text)) for text in texts]
+    for text, commands in zip(texts, defined, strict=True):
+        assert {*re.findall(r"\\pudle\w+", text)} == commands.keys()
+    shared = defined[0].keys() & defined[1].keys()
+    assert all(defined[0][name] == defined[1][name] for name in shared)
+    assert shared == {r"\pudlefit"}

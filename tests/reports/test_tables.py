@@ -2,10 +2,11 @@
 
 import dataclasses
 import io
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from support.page.living_page import html
+from support.page.living_page import data, html
 from support.page.parsed_page import ParsedPage
 from support.records.stored_experiments import framed, reported
 from support.records.synthetic import (
@@ -24,12 +25,13 @@ from support.records.synthetic import (
 )
 
 from pudle.measuring import check_results
+from pudle.measuring.case import Case
 from pudle.reports import tables
 from pudle.reports.answers import answers, budgets
 from pudle.reports.cells import Cell
 from pudle.reports.error_tables import error_texts
 from pudle.reports.figures import cases
-from pudle.reports.load import load
+from pudle.reports.load import Results, load
 from pudle.reports.report import Report
 
 
@@ -266,9 +268,72 @@ def test_what_not_to_rely_on_is_one_list(tmp_path):
         "One seed alone on",
         "Each training ran with one seed only",
         "Condition numbers of codes are up to 3",
-        "What truncation costs: on",
         "`mine` did not go through `pudle check`",
     ):
         assert words in told, (words, told)
     assert all(line in report.markdown() for line in report.caveats)
     ParsedPage(html(report)).check()
+
+
+def test_a_column_that_says_nothing_is_left_out_everywhere(tmp_path):
+    """In Markdown, on the page and in what it says without a script; else it stays."""
+    fine = [record(case(), name) for name in ("alternating", "backprop")]
+    report = reported(tmp_path / "a", fine)
+    assert "| status |" not in report.markdown()
+    (table,) = [item["tables"]["1e-3"] for item in data(html(report))["runs"][0]["cases"]]
+    assert not {"status", "reason", "remark"} & {*table["columns"]}
+    broken = [*fine, failure(case(), "analytic", "error", "ValueError: planted")]
+    report = reported(tmp_path / "b", broken)
+    assert "| status |" in report.markdown()
+    (table,) = [item["tables"]["1e-3"] for item in data(html(report))["runs"][0]["cases"]]
+    assert {"status", "reason"} <= {*table["columns"]}
+
+
+def test_certificates_of_one_problem_are_one_row_and_say_what_holds_for_all(tmp_path):
+    cases = [case(f"synthetic-{name}-lasso", algorithm=name) for name in ("ista", "fista")]
+    whole = {"zero_codes": 0.0}
+    records = [record(item, "backprop", references=references(**whole)) for item in cases]
+    results = load(write(tmp_path / "a", records), "quick")
+    (row,) = tables.certificates_table(results).records
+    assert (row["case"].text, row["case"].case) == ("synthetic-lasso", "synthetic-ista-lasso")
+    caption = tables.certificates_caption(results)
+    assert "certified, the target is the exact gradient, no code is zero throughout" in caption
+    # One with other numbers has a row of its own.
+    records[1] = record(cases[1], "backprop", references=references(bound=1e-11))
+    results = load(write(tmp_path / "b", records), "quick")
+    assert [str(row["case"]) for row in tables.certificates_table(results).records] == [
+        "synthetic-ista-lasso", "synthetic-fista-lasso",
+    ]  # fmt: skip
+    assert "no code is zero" not in tables.certificates_caption(results)
+
+
+def test_memory_that_falls_with_depth_is_said_to_be_noise(tmp_path):
+    home = write(tmp_path, [record(case(), "backprop")])
+    write_costs(home, ["backprop"], [1.0, 2.0], memory=[2.0**21, 2.0**20])
+    said = " ".join(Report(load(home, "quick")).caveats)
+    assert "took up to 1 MiB less than a shallower one" in said
+    write_costs(home, ["backprop"], [1.0, 2.0], memory=[2.0**20, 2.0**21])
+    assert "allocator" not in " ".join(Report(load(home, "quick")).caveats)
+
+
+def test_what_was_not_selected_is_said_with_the_reason():
+    """A cell that is missing without a word looks like a failure."""
+    solver = Case("solver", "synthetic", "solver", "lasso", (0,), (1,))
+    layers = Case("layers", "synthetic", "ista", "lasso", (0,), (1,))
+    pairs = [(solver, "analytic", False), (layers, "analytic", True), (layers, "backprop", True)]
+    records = [
+        SimpleNamespace(case=item, estimator=name, differentiable=able, proximal=True)
+        for item, name, able in pairs
+    ]
+    results = Results(
+        profile="quick",
+        rows=[],
+        references={},
+        records=records,
+        costs=[],
+        cases={"solver": solver, "layers": layers},
+        estimators=("analytic", "backprop"),
+    )
+    assert tables.unselected(results) == [
+        "Not selected with `solver`, which has no layers to differentiate: `backprop`."
+    ]

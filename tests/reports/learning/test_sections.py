@@ -28,7 +28,7 @@ def test_experiments_alone_make_a_page_without_empty_sections(tmp_path):
     report = Report(experiments(tmp_path, training("one"), training("two", "alternating")))
     page = html(report)
     assert headings(page) == ["recovery", "names", "caveats", "problems", "provenance"]
-    assert 'id="answers"' not in page and "2 experiments" in page
+    assert 'id="answers"' not in page and "2 trainings" in page
     ParsedPage(page).check()
     assert (
         "## Dictionaries recovered" in report.markdown() and "## Answers" not in report.markdown()
