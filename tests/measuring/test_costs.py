@@ -5,6 +5,7 @@ depends on changes.
 import dataclasses
 import json
 import os
+import warnings
 from pathlib import Path
 from unittest import mock
 
@@ -21,7 +22,7 @@ from pudle.measuring.execution import execute
 from pudle.measuring.meters import touch
 from pudle.measuring.options import Options
 from pudle.measuring.results import cost
-from pudle.measuring.results.cost import EstimateCost, Turns
+from pudle.measuring.results.cost import EstimateCost, Timer, Turns
 from pudle.measuring.results.score import ScoreRow, Scores
 from pudle.measuring.run import Run
 from pudle.measuring.store import Store
@@ -234,6 +235,18 @@ def test_times_are_of_this_process_where_it_is_asked_or_uses_a_gpu(
     monkeypatch.setattr(cost, "SECONDS", 0.0)
     (record,) = Turns(seconds("alternating"), 60.0, rounds).measure(store)
     assert record.samples == [os.getpid()] * (rounds or cost.ROUNDS)
+
+
+@pytest.mark.parametrize("former", [None, "numba"])
+@pytest.mark.parametrize("metric", ["seconds", "seconds_torch"])
+def test_a_time_leaves_the_choices_of_its_process_as_they_were(metric, former, monkeypatch):
+    if former is None:
+        monkeypatch.delenv("PUDLE_KERNELS", raising=False)
+    else:
+        monkeypatch.setenv("PUDLE_KERNELS", former)
+    filters = [*warnings.filters]
+    assert Timer("cpu").seconds(EstimateCost(metric, TINY, "alternating", 5)) > 0
+    assert (os.environ.get("PUDLE_KERNELS"), [*warnings.filters]) == (former, filters)
 
 
 def test_a_record_that_cannot_be_written_ends_the_run(tmp_path):

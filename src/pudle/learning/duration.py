@@ -28,7 +28,7 @@ def training_seconds(
     options: TrainingOptions, dataset: Any, gradient_error: int | None = None
 ) -> float | None:
     """Return about how many seconds a training takes on one core, within a factor of five or so, or
-    None where the dataset does not say how large it is.
+    None where the dataset does not say how large it is; nothing is drawn or run.
     """
     samples: int | None = getattr(dataset, "n_samples", None)
     atoms: int | None = getattr(dataset, "n_components", None)

@@ -173,7 +173,9 @@ class LearningExperiment(TrainingOptions, OnDataset):
         return make_dataset(self.dataset)
 
     def learner(self) -> Learner:
-        """Return the learner."""
+        """Return the learner with these options; numbers out of range, and specs that cannot be
+        read, raise InvalidArgument.
+        """
         return Learner(
             **{field.name: getattr(self, field.name) for field in fields(TrainingOptions)}
         )

@@ -417,7 +417,9 @@ class LearningRun:
         counts.loss_sum, counts.norm_sum, counts.weight = 0.0, 0.0, 0
 
     def _norms(self, dictionary: Tensor, otherwise: str) -> Tensor:
-        """Return the norms of atoms that can be scaled to unit norm, or raise `Diverged`."""
+        """Return the norms of the atoms; `Diverged`, whose text begins with `otherwise`, says that
+        one is zero or not finite.
+        """
         norms: Tensor = vector_norm(dictionary, dim=self.axes, keepdim=True)
         if not (norms.isfinite() & (norms > 0)).all():
             raise Diverged(f"{otherwise}: lower the learning rate")

@@ -216,7 +216,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     @functools.cached_property
     def lipschitz_bound(self) -> float:
         """Upper bound on `lipschitz_constant`, at most 17 % above it for large images; takes
-        milliseconds.
+        milliseconds, and is computed once.
 
         The convolution is part of one without borders, whose largest eigenvalue is the supremum
         over frequencies of the largest eigenvalue of the c s^2 x c s^2 matrix ``G G^H``, with G the

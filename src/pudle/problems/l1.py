@@ -94,7 +94,9 @@ class DenseL1Problem(L1Problem):
     @property
     @single_thread()
     def hessian(self) -> Tensor:
-        """Hessian ``A^T A + l2_penalty I`` of the smooth part, shape (p, p), without gradient."""
+        """Hessian ``A^T A + l2_penalty I`` of the smooth part, shape (p, p), without gradient; a
+        new tensor at each access, from products in one thread.
+        """
         matrix = self.matrix.detach()
         large = matrix.shape[1] > PANEL
         hessian: Tensor = gram(matrix) if large else matrix.T @ matrix

@@ -139,8 +139,8 @@ def _solver(problem: Problem) -> Callable[..., Reference]:
 
 @functools.singledispatch
 def solve(problem: Problem, target: str) -> Reference:
-    """Return the reference of one kind of problem; register a solver to make another kind
-    certifiable.
+    """Return the reference of one kind of problem, or refuse a kind without a solver
+    (UnsupportedProblem); register a solver to make another kind certifiable.
 
     A solver is registered by the type of problem that it takes::
 

@@ -196,7 +196,8 @@ class LassoSolution(NamedTuple):
 
 
 def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) -> LassoSolution:
-    """Solve every sample's lasso to rounding error and certify it.
+    """Solve every sample's lasso to rounding error and certify it; samples that cannot be certified
+    are counted, with the reason, and nothing is raised.
 
     `penalty` is one number for all entries of a code, or one for each, shape (p,).
 

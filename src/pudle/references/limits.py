@@ -196,7 +196,9 @@ class Converging:
         return implicit.gradient, implicit.diagnostics
 
     def implicit(self, codes: Tensor, iteration: int) -> "ImplicitGradient":
-        """Return the parts of the gradient by the implicit function theorem at a fixed point."""
+        """Return the parts of the gradient by the implicit function theorem at a fixed point of the
+        layer of an iteration; UnsupportedProblem says that its linear system has no solution.
+        """
         direct, outer = direct_gradients(self.problem, codes)
         adjoint, diagnostics = self.problem.solve_active(codes, outer / self.step)
         through = self._pull_back(codes, adjoint, iteration)

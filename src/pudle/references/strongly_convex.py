@@ -97,7 +97,7 @@ class Roundings(NamedTuple):
 
 
 def parts_at(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> Parts:
-    """Return the derivatives at a state and for an adjoint."""
+    """Return the derivatives of objective and loss at a state and for an adjoint, without graph."""
     curved = problem.linearized(codes).transposed(adjoint)
     through = through_minimizer(problem, codes, adjoint)
     return Parts(*direct_gradients(problem, codes), curved, through)

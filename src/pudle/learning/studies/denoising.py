@@ -81,8 +81,9 @@ THRESHOLDS = (0.02, 0.05, 0.08, 0.1)
 
 
 def _grid(prefix: str, training: DenoisingExperiment, images: str | None) -> dict[str, Experiment]:
-    """Return experiments by name: the two gradients with each penalty, and backprop with each hard
-    threshold, after equally many steps.
+    """Return experiments by name, which begins with the prefix: the two gradients with each
+    penalty, and backprop with each hard threshold, after equally many steps. `images` is the folder
+    to learn from and to test on, by default those of the environment.
     """
     training = replace(
         training, training_images=images, test_images=images, shifts=False, record_every=None

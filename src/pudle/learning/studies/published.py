@@ -90,7 +90,9 @@ _BATCHES = {
 
 
 def _near(sparsity: int, rule: str) -> LearningExperiment:
-    """Return the paper's training near the generating dictionary with a thresholding rule."""
+    """Return the paper's training near the generating dictionary, from the study of recovery, with
+    a thresholding rule.
+    """
     experiment = RECOVERY[f"2b-s{sparsity}-{rule}"]
     assert isinstance(experiment, LearningExperiment)
     return experiment

@@ -104,6 +104,9 @@ class CommitSide:
         timeout = read_record(self.selection, Selection).timeout
 
         def ask(cell: Cell) -> float:
+            """Return the seconds of a cell, timed by the commit itself in a process for its
+            owner.
+            """
             outcome = pool.call_for(
                 owners(cell), timeout, script.seconds, self.selection, cell, CALLS
             )
@@ -304,8 +307,8 @@ def _request_at(tree: Path, root: Path, profile: str, options: Options) -> dict[
     """
 
     def path_in_checkout(file: Path) -> Path:
-        """Return a file of the repository as a path in a checkout that has it, and any other as it
-        lies.
+        """Return a file of the repository as a path in the checkout, relative to its root, if that
+        has it, and any other as an absolute path.
         """
         file = Path(os.path.abspath(file))
         versioned = file.relative_to(root) if file.is_relative_to(root) else None

@@ -92,6 +92,9 @@ class EstimateCost(EstimatorResult[CostRecord]):
     record = CostRecord
 
     def label(self, case_labels: Mapping[str, str]) -> str:
+        """Return, such as ``time of backprop on digits at depth 10``, its label; both kinds of
+        times have the same.
+        """
         quantity = "memory" if self.metric == MEMORY else "time"
         return (
             f"{quantity} of {self.estimator} on {case_labels[self.case.name]} at depth {self.depth}"
@@ -137,12 +140,13 @@ class EstimateCost(EstimatorResult[CostRecord]):
             """
             # In the copy alone: it would make every later time of this process longer.
             return_freed_memory(at_once=store.device == "cpu")
-            warnings.simplefilter("ignore", UserWarning)
-            arguments = (*problem_and_algorithm(self.case, store.device), self.depth)
-            with measuring_threads(self.threads):
-                touch(self.estimator_object, *arguments)
-                estimate = functools.partial(self.estimator_object.estimate, *arguments)
-                value, baseline = peak_memory(estimate, store.device)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                arguments = (*problem_and_algorithm(self.case, store.device), self.depth)
+                with measuring_threads(self.threads):
+                    touch(self.estimator_object, *arguments)
+                    estimate = functools.partial(self.estimator_object.estimate, *arguments)
+                    value, baseline = peak_memory(estimate, store.device)
             return {"value": value, "baseline": baseline}
 
         if has_used_gpu(store.device):
@@ -183,6 +187,21 @@ def measuring_threads(number: int) -> Iterator[None]:
     """
     with torch_threads(number), block_threads(number):
         yield
+
+
+@contextlib.contextmanager
+def computing_on(path: str) -> Iterator[None]:
+    """Let this process compute by kernels (``numba``) or on the torch path, as PUDLE_KERNELS says
+    meanwhile; the former choice is back afterwards.
+    """
+    former = os.environ.get(kernel_choice.VARIABLE)
+    os.environ[kernel_choice.VARIABLE] = path
+    try:
+        yield
+    finally:
+        del os.environ[kernel_choice.VARIABLE]
+        if former is not None:
+            os.environ[kernel_choice.VARIABLE] = former
 
 
 def start_for_memories() -> Process:
@@ -250,14 +269,12 @@ class Timer:
     def seconds(self, cost: EstimateCost) -> float:
         """Return the seconds of one estimate, on the kernels or the torch path as its metric says.
 
-        The last 64 warmed-up estimates are kept. Sets PUDLE_KERNELS, and hides warnings of users,
-        in this process lastingly. Whatever the estimator raises is raised.
+        The last 64 warmed-up estimates are kept. Whatever the estimator raises is raised.
         """
-        # What an estimator advises its caller is no line of a run's log.
-        warnings.simplefilter("ignore", UserWarning)
         path = "torch" if cost.metric == TORCH_TIME else self.chosen
-        os.environ[kernel_choice.VARIABLE] = path
-        with measuring_threads(cost.threads):
+        with computing_on(path), warnings.catch_warnings(), measuring_threads(cost.threads):
+            # What an estimator advises its caller is no line of a run's log.
+            warnings.simplefilter("ignore", UserWarning)
             duration = sample(self._warm(cost, path), clock(self.device))
         # A copy that waits for its turn holds little.
         return_freed_memory()
