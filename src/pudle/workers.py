@@ -352,9 +352,11 @@ class Pool(_Calls, _Ending):
                     process.connection.close()  # which ends it
 
     def _carry_out(self, job: Job[Key, T], busy: set[Process]) -> Outcome[T]:
-        """Return the outcome of a job, in an idle process or a new one, which is in `busy`
-        meanwhile and idle afterwards, unless it has ended. A new one has this process's
-        environment, with one thread.
+        """Return the outcome of a job, in an idle process or a new one, which has this process's
+        environment with one thread.
+
+        Changes `busy` in place: the process is in it meanwhile, and idle afterwards, unless it has
+        ended.
         """
         with self.lock:
             process, outgoing = self._choose(job.owners)

@@ -94,7 +94,8 @@ def check_claim(subject: Subject) -> Measurements:
     `sweep`.
 
     It yields the measurements, and raises CheckFailure where one is above its limit. Of other
-    claims than `KNOWN` only the codes, and a sweep beside single estimates, are compared.
+    claims than `KNOWN` only the codes, and a sweep beside single estimates, are compared. On drawn
+    problems a truncated estimator gets a window from a fixed stream.
     """
     specimen, depths = subject.specimen, subject.specimen.depths
     if specimen.drawn and subject.claim == "truncated":

@@ -118,7 +118,8 @@ class Truth:
     @cache  # noqa: B019
     def alternating(self, depth: int, *, ahead: bool = False) -> Array:
         """Return the implicit gradient that there would be if the terms of its Neumann series had
-        alternating signs: the system is I + J in place of I - J, J the Jacobian of a layer.
+        alternating signs: the system is I + J in place of I - J, J the Jacobian of a layer. It is
+        computed once.
         """
         return self._implicit(depth, ahead, alternating=True).gradient
 
