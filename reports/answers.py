@@ -34,8 +34,8 @@ class ProblemAnswer(NamedTuple):
 
 
 def _problems(results: Results, algorithm: str) -> Iterator[tuple[str, list[Measured]]]:
-    """Yield the label of each problem, and what was measured on it, perhaps
-    with one algorithm alone.
+    """Yield the label of each problem, and what was measured on it; with the name of an `algorithm`
+    only what was measured with that, and no problem on which nothing was.
     """
     for label, measured in results.problems:
         chosen = [row for row in measured if algorithm in ("", row.algorithm)]
@@ -46,7 +46,9 @@ def _problems(results: Results, algorithm: str) -> Iterator[tuple[str, list[Meas
 def answers(
     results: Results, requirement: Requirement | None = None, algorithm: str = ""
 ) -> list[ProblemAnswer]:
-    """Choose an algorithm and an estimator for each problem, or with one algorithm an estimator."""
+    """Choose an algorithm and an estimator for each problem, or with one algorithm an estimator;
+    without a requirement for the default error.
+    """
     requirement = requirement or Requirement()
     return [
         _problem_answer(results, label, measured, requirement)
@@ -57,7 +59,9 @@ def answers(
 def _problem_answer(
     results: Results, label: str, measured: list[Measured], requirement: Requirement
 ) -> ProblemAnswer:
-    """Choose for one problem, of which the label is the name."""
+    """Choose for one problem, of which the label is the name, among what was measured on it; an
+    answer may miss the requirement, and says so.
+    """
     best = answer(measured, requirement)
     differentiable = [row for row in measured if row.differentiable]
     unrolled = best if differentiable == measured else answer(differentiable, requirement)
@@ -88,7 +92,9 @@ def _unrolled_cell(chosen: Answer) -> Cell:
 
 
 def _pair(chosen: Answer, value: str = "", *details: str) -> Cell:
-    """Show an estimator with its algorithm, a value, and details."""
+    """Show an estimator with its algorithm, a value unless it is empty or a dash, and details; ``no
+    answer`` where there is none.
+    """
     if not chosen.source:
         return Cell("no answer")
     algorithm = f"with {chosen.source.algorithm}"
@@ -98,7 +104,9 @@ def _pair(chosen: Answer, value: str = "", *details: str) -> Cell:
 
 
 def answers_table(results: Results, rows: Iterable[ProblemAnswer]) -> Table:
-    """Return answers as a table; without a solver all that is best is unrolled."""
+    """Return answers as a table with the columns `COLUMNS`; ``best unrolled`` is left out without a
+    solver, where all that is best is unrolled.
+    """
     table = Table.of([row.cells for row in rows], COLUMNS)
     return table if results.solvers else table.without("best unrolled")
 
@@ -131,7 +139,9 @@ def budgets(results: Results, algorithm: str = "") -> Table:
 
 
 def _one_pair(chosen: Sequence[Answer]) -> bool:
-    """Tell whether several answers to one problem name the same pair, none of them in vain."""
+    """Tell whether answers to one problem, at least two, name the same pair of estimator and
+    algorithm, and each of them achieves something.
+    """
     achieved = all(achievement(one)[0] for one in chosen)
     return len(chosen) > 1 and achieved and len({one.source for one in chosen}) == 1
 
@@ -139,7 +149,9 @@ def _one_pair(chosen: Sequence[Answer]) -> bool:
 def _budget_row(
     label: Cell, algorithms: Collection[str], chosen: Sequence[Answer], alike: bool
 ) -> dict[str, Shown]:
-    """Show the answers to one problem; where all problems have one pair each, once."""
+    """Show the answers to one problem by their requirements; where all problems have one pair each
+    (`alike`), the pair once in a column ``use``. The algorithm is named only if there are several.
+    """
     row: dict[str, Shown] = {"problem": label}
     if alike:
         row["use"] = _pair(chosen[0]) if len(algorithms) > 1 else _plain_cell(chosen[0])

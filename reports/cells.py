@@ -69,7 +69,9 @@ def percent_cell(share: float) -> Cell:
 
 
 def numbers_cell(values: Sequence[int]) -> Cell:
-    """Show whole numbers in short, with their count where some are left out."""
+    """Show whole numbers in short, with their count where some are left out; the least is what the
+    cell is sorted by.
+    """
     listed, count = text.shortened(values)
     return Cell(listed, (f"({count})",) if count else (), min(values, default=None))
 
@@ -77,7 +79,9 @@ def numbers_cell(values: Sequence[int]) -> Cell:
 def interval_cell(
     middle: float, low: float, high: float, show: Show = text.number, middle_text: str = ""
 ) -> Cell:
-    """Show a middle value, perhaps as another text, with its interval, see `text.ends`."""
+    """Show a middle value, perhaps as another text, with its interval, see `text.ends`; a dash
+    where the middle is NaN.
+    """
     if isnan(middle):
         return Cell(DASH)
     ends = text.ends(middle, low, high, show)
@@ -96,7 +100,9 @@ def cost_cell(cost: Cost, show: Show) -> Cell:
 
 
 def answer_cells(answer: Answer) -> dict[str, Cell]:
-    """Show what an answer reaches and costs, as a row of a table; * marks what is estimated."""
+    """Show what an answer reaches and costs, as the cells ``error``, ``depth``, ``time`` and
+    ``memory`` of a row; * marks what is estimated, and what is unknown is a dash.
+    """
     error = number_cell(answer.measured_error)
     if answer.reached and is_blank(error):
         error = Cell(f"≤ {text.number(answer.error, 1)}", key=answer.error)
@@ -115,8 +121,12 @@ def answer_cells(answer: Answer) -> dict[str, Cell]:
 
 
 def achievement(answer: Answer) -> tuple[str, str]:
-    """Return the estimator of an answer, empty unless the requirement is met, and what it achieves:
-    a time, or an error where none is required.
+    """Return the estimator of an answer, empty unless the requirement is met or the answer is the
+    most accurate within limits, and what it achieves.
+
+    That is its time or, where none is known, its depth, with the number of those that cannot be
+    distinguished from it; within limits its error. Else it is why there is none: ``not reached``,
+    or a dash where nothing was measured.
     """
     if answer.reached:
         achieved = f"≤ {text.count(int(answer.depth), answer.unit)}"

@@ -36,8 +36,8 @@ SPECIAL = str.maketrans({character: f"\\{character}" for character in "&%$#_{}"}
 
 
 def entry(reference: str, estimators: Iterable[str], used_keys: set[str]) -> str:
-    """Write a reference of estimators as an entry that prints it whole, under a key that is not
-    taken yet.
+    """Write a reference of estimators as a BibTeX entry that prints it whole, under a key that is
+    not taken yet, which is added to `used_keys`.
     """
     years = re.findall(r"\b(?:19|20)\d\d\b", reference)
     words = re.findall(r"[A-Za-z]+", reference)
@@ -51,7 +51,9 @@ def entry(reference: str, estimators: Iterable[str], used_keys: set[str]) -> str
 
 
 def bibtex(estimators: Iterable[type[GradientEstimator]], version: str) -> str:
-    """Write the suite, its paper, and the references of estimators, each once."""
+    """Write the suite, its paper, and the references of estimators, each once, as BibTeX with one
+    blank line between entries.
+    """
     cited: dict[str, list[str]] = {}
     for estimator in dict.fromkeys(estimators):
         for reference in estimator.references:
@@ -66,7 +68,9 @@ def bibtex(estimators: Iterable[type[GradientEstimator]], version: str) -> str:
 
 
 def _unique_key(key: str, used_keys: set[str]) -> str:
-    """Return a key that is not taken yet, with a letter at its end where it is, and take it."""
+    """Return a key that is not taken yet, with a letter at its end where it is, and add it to
+    `used_keys`.
+    """
     letters = ("", *"bcdefghijklmnopqrstuvwxyz")
     unique: str = next(key + letter for letter in letters if key + letter not in used_keys)
     used_keys.add(unique)
@@ -74,7 +78,9 @@ def _unique_key(key: str, used_keys: set[str]) -> str:
 
 
 def classes_of_specs(specs: Sequence[str]) -> list[type[GradientEstimator]]:
-    """Return the classes that specs name, whatever their options."""
+    """Return the classes that specs name, whatever their options; an unknown name is made, which
+    imports a user's file or raises SpecError.
+    """
     from pudle import names
 
     registered = names.list_estimators()
@@ -87,7 +93,9 @@ def classes_of_specs(specs: Sequence[str]) -> list[type[GradientEstimator]]:
 
 
 def classes_of_last_run(home: Path, profile: str) -> list[type[GradientEstimator]]:
-    """Return the installed classes that the last run measured; no file that it names is opened."""
+    """Return the installed classes of the estimators that the last run measured; no file that it
+    names is opened. MissingResults says that there is no run.
+    """
     from pudle import names
     from pudle.reports.load import load, parsed
 

@@ -74,7 +74,7 @@ class ErrorTable:
         ]
 
     def markdown(self) -> str:
-        """Write the table with its title and caption."""
+        """Return the table with its title and caption as Markdown."""
         rows: list[dict[str, Shown]] = []
         for estimator, row in self.errors.items():
             cells = {f"{depth}": text.between(*spread) for depth, spread in row.items()}
@@ -84,7 +84,9 @@ class ErrorTable:
         return f"## {self.case.label}\n\n{caption}\n\n{table}\n"
 
     def latex(self, caption: str, label: str) -> str:
-        """Write the table for a paper: the least median of a depth bold, ranges below medians."""
+        """Return the table in LaTeX for a paper, with caption and label: the least median of a
+        depth bold, ranges, where there are several seeds, below medians.
+        """
         depths = self.depths
         best = {
             depth: min(
@@ -135,14 +137,14 @@ def printed_error(error: float) -> str:
 
 
 def latex_error(error: float, bold: bool = False) -> str:
-    """Write an error with two significant digits, as a formula."""
+    """Return an error with two significant digits, as a formula; a dash for NaN."""
     if isnan(error):
         return markup.latex(DASH)
     return rf"$\mathbf{{{latex_digits(error)}}}$" if bold else f"${latex_digits(error)}$"
 
 
 def latex_digits(error: float) -> str:
-    """Write two significant digits: plainly between 0.1 and 1000, else with a power of ten."""
+    """Return two significant digits: plainly between 0.1 and 1000, else with a power of ten."""
     mantissa, exponent = printed_error(error).split("e")
     power = int(exponent)
     if error == 0:
@@ -153,7 +155,9 @@ def latex_digits(error: float) -> str:
 
 
 def latex_range(spread: Spread) -> str:
-    """Write the range over the seeds in small type."""
+    """Return the range over the seeds in small type, a power of ten that both ends share once; an
+    empty text where there is none.
+    """
     if isnan(spread.value):
         return ""
     low, high = latex_digits(spread.low), latex_digits(spread.high)
@@ -169,7 +173,8 @@ def latex_range(spread: Spread) -> str:
 def error_tables(report: Report, depths: Sequence[int]) -> list[ErrorTable]:
     """Make a table for each case and target; without `depths` all that were measured are shown.
 
-    A depth that no case has is refused. A case without any of the depths is left out.
+    A depth that no case has is refused (InvalidArgument). A case without any of the depths is left
+    out.
     """
     measured = {depth for case in report.results.cases.values() for depth in case.depths}
     if lacking := sorted({*depths} - measured):
@@ -200,7 +205,8 @@ def error_tables(report: Report, depths: Sequence[int]) -> list[ErrorTable]:
 def error_texts(
     report: Report, depths: Sequence[int], caption: str = "", label: str = ""
 ) -> dict[str, Callable[[], str | bytes]]:
-    """Return functions that write the tables, by format; see `error_tables`.
+    """Return functions that make the texts of the tables, by format: ``markdown``, ``csv`` and
+    ``latex``; see `error_tables`, which is called now. No file is written.
 
     In LaTeX a `caption` replaces that of each table. A `label` replaces its label, which ends with
     its number where there are several tables.
@@ -208,6 +214,9 @@ def error_texts(
     tables = error_tables(report, depths)
 
     def latex() -> str:
+        """Return all tables in LaTeX after the preamble, with captions and labels of their own
+        unless the user gave some.
+        """
         parts = [PREAMBLE]
         for number, table in enumerate(tables, 1):
             words = LATEX_CAPTION if table.n_seeds > 1 else ONE_SEED_CAPTION
@@ -227,7 +236,9 @@ def error_texts(
 def _errors(
     report: Report, case: CaseTables, target: str, depths: Sequence[int]
 ) -> dict[str, dict[int, Spread]]:
-    """Return median and range of every estimator that was scored, at the depths of a case."""
+    """Return median and range of every estimator by depth, at the `depths`, or at all without any;
+    an estimator without an error there is left out.
+    """
     results = report.results
     errors = {}
     for name in results.estimators:

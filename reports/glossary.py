@@ -67,7 +67,12 @@ class Meaning(NamedTuple):
 
 
 def meanings(results: Results) -> list[Meaning]:
-    """Explain the estimators, algorithms, losses and datasets of some results."""
+    """Explain the estimators, algorithms, losses and datasets of some results, each once, and where
+    there are cases the words of every report.
+
+    A name that no installed package has, and an unknown loss, is left out; no user's file is
+    opened.
+    """
     cases = results.cases.values()
     estimators = [*results.estimators, *(run.estimator for run in results.experiments)]
     explained = [
@@ -84,7 +89,9 @@ def meanings(results: Results) -> list[Meaning]:
 
 
 def inner_problems(results: Results) -> list[str]:
-    """Write down the inner problem of each kind of dataset in some results that has one formula."""
+    """Write down the inner problem of each kind of dataset in some results that has one formula, a
+    sentence for each kind; the datasets are named where there are several kinds.
+    """
     specs_by_kind = defaultdict(list)
     for name in dict.fromkeys(parsed(case.dataset)[0] for case in results.cases.values()):
         dataset = entries_named("datasets", name).get(name)
@@ -100,15 +107,19 @@ def inner_problems(results: Results) -> list[str]:
 
 
 def _from_classes(kind: str, specs: Iterable[str]) -> Iterator[Meaning]:
-    """Explain what specs name by the first sentence of their classes; a file is not opened."""
+    """Explain what specs name by the first paragraph of their classes' docstrings, each name once;
+    names of no installed class, or of one without a docstring, are left out. A file is not opened.
+    """
     for name in dict.fromkeys(parsed(spec)[0] for spec in specs if spec):
         documented = entries_named(f"{kind}s", name).get(name)
-        if sentence := first_sentence(documented):
+        if sentence := first_paragraph(documented):
             yield Meaning(kind, name, sentence)
 
 
-def first_sentence(documented: object) -> str:
-    """Return the first paragraph of a docstring on one line, its markup as code."""
+def first_paragraph(documented: object) -> str:
+    """Return the first paragraph of a class's docstring on one line, its markup as code; an empty
+    text for what is no class.
+    """
     text = inspect.getdoc(documented) if isinstance(documented, type) else ""
     paragraph = " ".join((text or "").split("\n\n")[0].split())
     return FORMULA.sub(r"`\1`", paragraph).replace("``", "`")

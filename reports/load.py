@@ -75,7 +75,9 @@ class ExperimentRecord(experiment.ExperimentRecord, kw_only=True, dict=True):
 
     @classmethod
     def read(cls, path: Path, identity: object = None) -> "ExperimentRecord":
-        """Read the record of an experiment of that name, and the arrays that it came with."""
+        """Read the record of an experiment, of that name if an identity is given, and the arrays
+        beside it that a report shows; UnreadableResult says what is damaged or cannot be shown.
+        """
         record: ExperimentRecord = super().read(path, identity)
         axes = ARRAYS.get(record.kind, {})
         vars(record)["shown"] = _arrays(record, path, axes) if record.arrays else {}
@@ -112,7 +114,9 @@ class ExperimentRecord(experiment.ExperimentRecord, kw_only=True, dict=True):
         return str(self.options.get("dataset", "unknown dataset"))
 
     def number(self, name: str) -> float:
-        """Return a number of the summary, NaN if it has none or the experiment failed."""
+        """Return a number of the summary, NaN if it has none, if it is no number, or if the
+        experiment failed.
+        """
         value = self.summary.get(name) if self.status == "ok" else None
         # A whole number in a file may exceed all floats.
         return float(value) if isinstance(value, int | float) and abs(value) < 1e300 else nan
@@ -133,7 +137,11 @@ class ExperimentRecord(experiment.ExperimentRecord, kw_only=True, dict=True):
 
 
 def _arrays(record: ExperimentRecord, path: Path, axes: dict[str, str]) -> dict[str, Array]:
-    """Read the arrays beside a record that a report shows, or raise UnreadableResult."""
+    """Read the arrays beside a record that a report shows, by the letters of their axes.
+
+    UnreadableResult says that the file is damaged or not the record's, or that an array has a type
+    or a shape that cannot be shown.
+    """
     stored, remedy = path.with_suffix(".npz"), f"delete {path} and run `pudle run` again"
     arrays = read_arrays(stored, [name for name in axes if name in record.arrays], owner=path)
     if content_digest(stored) != record.arrays_digest:
@@ -252,7 +260,9 @@ class Results:
     def curve(
         self, case: str, estimator: str, metric: str = "relative_error", target: str = ""
     ) -> Curve:
-        """Return the errors of an estimator on a case, by default for the case's first target."""
+        """Return the errors of an estimator on a case, by default for the case's first target; an
+        empty curve where it has no record.
+        """
         target = target or self.target(case)
         if not (record := self._records.get((case, estimator))):
             return NO_CURVE
@@ -264,6 +274,7 @@ class Results:
 
     @cached_property
     def _records_by_case(self) -> Mapping[str, list[ScoreRecord]]:
+        """The records of each case, by its name."""
         records_by_case = defaultdict(list)
         for record in self.records:
             records_by_case[record.case.name].append(record)
@@ -310,8 +321,8 @@ class Results:
         return [(label_of[problem], measured) for problem, measured in groups.items()]
 
     def badge(self, case: str) -> str:
-        """Return ``limit`` for a case whose reference is a limit and no certified minimizer, else
-        an empty text.
+        """Return ``limit`` for a case with a reference that is a limit and no certified minimizer,
+        else an empty text.
         """
         return "limit" if case in self._limits else ""
 
@@ -332,7 +343,9 @@ class Results:
 
 @cache
 def parsed(spec: str) -> tuple[str, Mapping[str, object]]:
-    """Return name and options of a spec; other text counts as a name without options."""
+    """Return name and options of a spec; other text counts as a name without options. Nothing is
+    imported.
+    """
     try:
         return names.parse(spec)
     except SpecError:
@@ -346,7 +359,8 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     """Read the results of the last run of a profile, or of the last run at a commit (full hash).
 
     A store keeps the records of all runs. What counts is those that the run's list names, not the
-    newest.
+    newest. A damaged file is left out and named in the result; what is not measured yet has the
+    status ``missing``. Nothing is measured or imported.
 
     Parameters
     ----------
@@ -419,7 +433,9 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
 
 
 def _refuse(home: Path, profile: str, damaged: Sequence[str]) -> NoReturn:
-    """Say why there is nothing to report."""
+    """Say why there is nothing to report: raise UnreadableResult if files are damaged, else
+    MissingResults with what to do.
+    """
     if damaged:
         raise UnreadableResult("; ".join(damaged))
     instead = f"run `pudle run --profile {profile}` first"
@@ -445,6 +461,7 @@ def _missing(case: Case, estimator: str, reason: str, newest: Origin) -> ScoreRe
 
 
 def _references(records: Iterable[ScoreRecord]) -> dict[tuple[str, int, str], ReferenceRow]:
+    """Return the certificates of some records by case, seed and target."""
     # All estimators of a case share its references: those of the first count.
     references: dict[tuple[str, int, str], ReferenceRow] = {}
     for record in records:
@@ -454,7 +471,9 @@ def _references(records: Iterable[ScoreRecord]) -> dict[tuple[str, int, str], Re
 
 
 def _row(record: ScoreRecord, origin: Origin, profile: str) -> Number:
-    """Return a row without a number."""
+    """Return a row of a record's case and estimator, without a number, depth and seed, of an
+    origin.
+    """
     case = record.case
     place = case.name, case.dataset, case.algorithm, case.loss, None, record.estimator
     return Number(*place, commit=origin.commit or "", machine=origin.machine or "", profile=profile)
@@ -492,7 +511,9 @@ def _cost(
     cost: CostRecord | None,
     unmeasured: str,
 ) -> Number:
-    """Return the row of a cost, which may have no record."""
+    """Return the row of a cost, which may have no record: its status is then ``missing``, or
+    ``skipped`` or ``error`` where the score at its depth has no number.
+    """
     row = _row(record, cost.provenance if cost else Origin(), profile)
     row = row._replace(metric=metric, depth=depth)
     if cost:
@@ -507,7 +528,9 @@ def _cost(
 
 
 def _certain(row: Number) -> Number:
-    """Return a row: a missing number must never count as a measured one."""
+    """Return a row; one that claims to be ok without a value becomes an ``error``, because a
+    missing number must never count as a measured one.
+    """
     if row.status == "ok" and isnan(row.value):
         return row._replace(status="error", reason="recorded as ok, without a value")
     return row

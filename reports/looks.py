@@ -103,7 +103,9 @@ def looks(
 
 @lru_cache(maxsize=16)
 def looks_of(results: Results) -> dict[str, Look]:
-    """Return the look of every estimator in some results."""
+    """Return the look of every estimator in some results; no file that a spec names is opened.
+    Computed once.
+    """
     trained = (record.estimator for record in results.experiments if record.estimator)
     # Where no record says what it computes, a registered class of that name may. Nothing is made of
     # a spec: it could name a stranger's file.
@@ -118,6 +120,7 @@ def looks_of(results: Results) -> dict[str, Look]:
 
 
 def _shade(color: str, by: float) -> str:
+    """Return a color, ``#rrggbb``, whose lightness is changed by an amount."""
     rgb = [part / 255 for part in bytes.fromhex(color[1:])]
     hue, lightness, saturation = colorsys.rgb_to_hls(*rgb)
     shaded = colorsys.hls_to_rgb(hue, lightness + by, saturation)

@@ -65,7 +65,9 @@ class Table:
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, Shown]], names: Sequence[str] = ()) -> Table:
-        """Return rows as a table, by default with all their columns; what a row lacks is a dash."""
+        """Return rows as a table, with the columns `names`, by default all that any row has, in the
+        order of their first appearance; what a row lacks is a dash.
+        """
         names = names or [*dict.fromkeys(chain.from_iterable(rows))]
         return cls({name: [row.get(name, DASH) for row in rows] for name in names})
 
@@ -80,7 +82,9 @@ class Table:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
     def concise(self) -> Table:
-        """Return the table without the columns of `EMPTY` that say nothing in any row."""
+        """Return the table without the columns of `EMPTY` that say nothing in any row, such as a
+        status that is always ``ok``.
+        """
         said = {
             name: cells
             for name, cells in self.columns.items()
@@ -99,8 +103,8 @@ class Markdown(str):
 
 
 def markdown(value: object) -> Markdown:
-    """Return a value as Markdown that shows it: all is escaped but code, and the best cell of a
-    column is bold.
+    """Return a value as Markdown that shows it on one line: all is escaped but code, and the best
+    cell of a column is bold. What is `Markdown` already stays as it is.
     """
     if isinstance(value, Markdown):
         return value
@@ -118,8 +122,8 @@ def markdown_code(value: object) -> Markdown:
 
 
 def markdown_table(table: Table, code: Collection[str] | None = None) -> Markdown:
-    """Return a table as Markdown, with the cells of the columns `code` as code, by default those of
-    the first.
+    """Return a table as Markdown, without columns that say nothing (`Table.concise`), with the
+    cells of the columns `code` as code, by default those of the first.
     """
     table = table.concise()
     code = [*table.columns][:1] if code is None else code
@@ -130,7 +134,9 @@ def markdown_table(table: Table, code: Collection[str] | None = None) -> Markdow
 
 
 def render(template: str, **content: object) -> str:
-    """Return a text of a template, in which all that is no Markdown is shown as it is."""
+    """Return the text of a template of this package, in which all that is no `Markdown` is escaped;
+    a name in the template that `content` lacks is an error.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pudle.reports"),
         undefined=jinja2.StrictUndefined,
@@ -141,7 +147,7 @@ def render(template: str, **content: object) -> str:
 
 
 def csv(frame: pd.DataFrame, float_format: str | None = None, header: bool = True) -> str:
-    """Write a table as CSV, with an apostrophe before text that a spreadsheet would take for a
+    """Return a table as CSV, with an apostrophe before text that a spreadsheet would take for a
     formula.
     """
     texts = {
@@ -161,8 +167,8 @@ def _not_a_formula(value: object) -> object:
 
 
 def latex(value: Shown) -> str:
-    """Escape a value for LaTeX: details of a cell get lines of their own, and the best cell of a
-    column is bold.
+    """Return a value escaped for LaTeX: details of a cell get lines of their own, and the best cell
+    of a column is bold.
     """
     cell = value if isinstance(value, Cell) else Cell(value)
     if cell.details:
@@ -177,7 +183,9 @@ def latex(value: Shown) -> str:
 
 
 def latex_table(table: Table, caption: str, label: str) -> str:
-    """Return a table as LaTeX that is no wider than a line."""
+    """Return a table as LaTeX that is no wider than a line, by the command `FIT`, which a preamble
+    must define; caption and cells are escaped, and what a label may not hold becomes hyphens.
+    """
     escaped_columns = {latex(name): [*map(latex, cells)] for name, cells in table.columns.items()}
     tabular: str = pd.DataFrame(escaped_columns).to_latex(
         index=False,

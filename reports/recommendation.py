@@ -32,7 +32,9 @@ def recommendations(
     results: Results, rows: Sequence[ProblemAnswer], requirement: Requirement
 ) -> list[str]:
     """Say for each outer loss what the answers to a requirement have in common, and why it is
-    right; a loss whose answers have nothing in common is told with the reason alone.
+    right: a text for each loss that the answers have, in their order.
+
+    A loss whose answers have nothing in common is told with the reason alone.
     """
     by_loss = grouped(rows, lambda row: results.cases[row.case].loss)
     sentences = []
@@ -43,7 +45,9 @@ def recommendations(
 
 
 def _lead(rows: Sequence[ProblemAnswer], requirement: Requirement) -> str:
-    """Say which pair of estimator and algorithm answers all of some problems, if one does."""
+    """Say which pair of estimator and algorithm answers all of some problems, if one does, or on
+    how many nothing reaches the required error, or that it depends.
+    """
     missed = [row for row in rows if not row.best.reached]
     if missed and requirement.error is not None:
         error = text.number(requirement.error, 1)
@@ -64,7 +68,7 @@ def _reason(
     results: Results, loss: str, rows: Sequence[ProblemAnswer], requirement: Requirement
 ) -> str:
     """Say why the estimators that answer some problems of one loss are right there: because codes
-    are stationary, or because others keep an error.
+    are stationary, or because others keep an error; an empty text where neither holds.
     """
     claims = {record.estimator: record for record in results.records if record.case.loss == loss}
     chosen = {claims[row.best.estimator].computes for row in rows if row.best.estimator in claims}
@@ -89,8 +93,9 @@ def _reason(
 def _floors(
     claims: dict[str, ScoreRecord], loss: str, sources: Sequence[Measured], least: float
 ) -> list[str]:
-    """Say which estimators keep an error above the least on a loss for which they do not declare to
-    be consistent, and how large it is at the deepest depths.
+    """Say which estimators keep an error above the least, at all of their cases, on a loss for
+    which they do not declare to be consistent, and how large it is at the deepest depths; a
+    sentence for each, after one in advance if one computes the direct part.
     """
     by_estimator = grouped(sources, lambda source: source.estimator)
     sentences = []

@@ -226,7 +226,7 @@ class Report:
 
     def markdown(self) -> str:
         """Return the report as Markdown, whose images are the figures' files, where they are
-        written in a format for it.
+        written in a format for it (svg, else png). Writes no file.
         """
         return markup.render(
             "report.md.j2",
@@ -243,8 +243,8 @@ class Report:
         )
 
     def csv(self) -> str:
-        """Return the tidy table, with the columns of the summary beside the relative errors, the
-        problem, and whether it is the answer there.
+        """Return the tidy table as CSV, a row for each number, with the columns of the summary, the
+        problem, and whether it is the answer there beside the relative errors; writes no file.
         """
         values = self._summary_values() if self.results.cases else None
         rows, parts = self.results.rows, []
@@ -259,8 +259,8 @@ class Report:
         return "".join(parts)
 
     def _summary_values(self) -> pd.DataFrame:
-        """Return the numbers of the summary by case and estimator, with the problem and the answer
-        there.
+        """Return the numbers of the summary, one column each, by case and estimator, with the
+        problem and the answer there (``best`` or ``best unrolled``) where there are some.
         """
         pairs = [(row.case, row.estimator) for row in self.summary]
         columns = tables.summary_cells(self.summary).items()
@@ -286,8 +286,8 @@ class Report:
         return values
 
     def latex(self) -> str:
-        """Return answers, summaries and rates as tables, for a document that loads booktabs and
-        graphicx.
+        """Return answers, the summary of each case, rates, and the tables of experiments as LaTeX,
+        with captions and labels, for a document that loads booktabs and graphicx. Writes no file.
         """
         parts, profile = [PREAMBLE], self.results.profile
         if self.results.cases:
@@ -314,7 +314,9 @@ class Report:
         return "\n".join(parts)
 
     def figure_files(self) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of every figure in the formats `linked`, with its data as CSV."""
+        """Yield (name, content) of every figure in the formats `linked`, with its data as CSV, and
+        draw it then; nothing without formats. Writes no file.
+        """
         if self.linked:
             blocks = [block for section in self.experiments for block in section.blocks]
             figures = self.pictures + [figure for block in blocks for figure in block.pictures]
@@ -434,7 +436,9 @@ class Runs:
 
     @property
     def experiments(self) -> Table:
-        """What the experiments of every run led to, and where those of the first run are others."""
+        """What the experiments of every run led to; the status says where options or images are not
+        those of the first run.
+        """
         (_, first), *_ = self.reports.items()
         known = {record.name: record for record in first.results.experiments}
         rows: list[dict[str, Shown]] = [
@@ -450,6 +454,8 @@ class Runs:
 
 
 def _beside(rows: Sequence[Mapping[str, Shown]], *names: str) -> Table:
-    """Return rows as a table in which those that agree in some columns follow each other."""
+    """Return rows as a table in which those that agree in the columns `names` follow each other, in
+    the order of their first appearance.
+    """
     same = grouped(rows, itemgetter(*names))
     return Table.of([*chain.from_iterable(same.values())])

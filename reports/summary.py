@@ -131,7 +131,9 @@ def fit(results: Results) -> list[Fit]:
 
 
 def _fitted(results: Results, blank: Fit, base: Curve) -> Fit:
-    """Return the fit of one seed, compared with that of `base`, or say why there is none."""
+    """Return the fit of one seed, compared with that of `base` where both are geometric; NoFit says
+    why there is none.
+    """
     seed, linear = blank.seed, bool(blank.theory and blank.theory.linear)
     errors, usable = _errors(results.curve(blank.case, blank.estimator), seed)
     depths = _depths(results, blank, usable)
@@ -149,8 +151,8 @@ def _fitted(results: Results, blank: Fit, base: Curve) -> Fit:
 
 
 def _errors(curve: Curve, seed: int) -> tuple[dict[int, float], list[int]]:
-    """Return the errors of a seed by depth, and the depths where they are above rounding and the
-    bound.
+    """Return the errors of a seed by depth, and the depths where they are above rounding and not at
+    the bound.
     """
     errors = curve.by_seed.get(seed, {})
     floors = {*curve.depths[curve.at_floor[:, curve.seeds == seed].any(axis=1)].tolist()}
@@ -159,7 +161,9 @@ def _errors(curve: Curve, seed: int) -> tuple[dict[int, float], list[int]]:
 
 
 def _depths(results: Results, blank: Fit, usable: Sequence[int]) -> list[int]:
-    """Return the depths to fit a curve on, of those that are usable, or say why there are none."""
+    """Return the depths to fit a curve on, the later half of those that are usable within the
+    window; NoFit says why there are none.
+    """
     case, _, seed, theory, *_ = blank
     if theory is None:
         raise NoFit("theory predicts no rate for this algorithm, loss or estimator")
@@ -189,8 +193,8 @@ def _depths(results: Results, blank: Fit, usable: Sequence[int]) -> list[int]:
 def _slope(
     errors: Mapping[int, float], depths: Sequence[int], linear: bool = False
 ) -> tuple[float, float]:
-    """Return the slope of log error (log error / T where `linear`) and the largest distance from
-    the line, in decades.
+    """Return the slope of the line of least squares through log error (log error / T where
+    `linear`), and the largest distance from the line, in decades.
     """
     height = np.log([errors[depth] for depth in depths]) - (np.log(depths) if linear else 0.0)
     # In closed form around the means: a call of polyfit takes ten times as long.
@@ -211,14 +215,16 @@ class Spread(NamedTuple):
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Return the median, least and greatest of values, without those that are NaN."""
+    """Return the median, least and greatest of values, without those that are NaN; NaN for all
+    three if none is left.
+    """
     numbers = [value for value in values if value == value] or [nan]
     return Spread(float(statistics.median(numbers)), min(numbers), max(numbers))
 
 
 def confidence(values: Sequence[float]) -> Spread:
-    """Return the mean over seeds with its 95% confidence interval by Student's t; of fewer than 3
-    seeds, see `spread`.
+    """Return the mean over seeds, without those that are NaN, with its 95% confidence interval by
+    Student's t; of fewer than 3 seeds, see `spread`.
     """
     numbers = np.array([value for value in values if value == value])
     if (n := len(numbers)) < FEWEST_SEEDS:
@@ -265,7 +271,9 @@ class Summary:
 
     @cached_property
     def deepest(self) -> Deepest:
-        """The errors at the deepest measured depth."""
+        """The errors at the deepest measured depth; a depth that is NaN, and no errors, where there
+        are none.
+        """
         curve = self.measured.errors
         if not len(curve.spread):
             return Deepest(nan, {}, 0)
@@ -275,8 +283,8 @@ class Summary:
 
     @property
     def gain(self) -> float:
-        """How many times as fast kernels make it, at the deepest depth that is timed on both paths;
-        one where it takes the torch path.
+        """How many times as fast kernels make it, at the deepest depth that is timed on both paths,
+        NaN without any; one where it takes the torch path.
         """
         fast, slow = self.measured.seconds.measured, self.torch.measured
         depth = max(fast.keys() & slow.keys(), default=0)
@@ -320,7 +328,9 @@ class Summary:
 
 
 def summarize(results: Results) -> list[Summary]:
-    """Return the numbers of every estimator on every case."""
+    """Return the numbers of every estimator on every case, in the order of the records; one that is
+    not measured yet is there too.
+    """
     fits = grouped(fit(results), lambda fitted: (fitted.case, fitted.estimator))
     measured = {
         (source.case, source.estimator): source
@@ -363,8 +373,9 @@ class Guide(NamedTuple):
 
 
 def predicted_slopes(rows: Iterable[Summary]) -> Iterator[Guide]:
-    """Yield the slopes that theory predicts through the middle of the window, from the summary of a
-    case.
+    """Yield points of the slopes that theory predicts, twelve for each estimator of `BASE` and
+    `WINDOW` that has a fitted and a predicted rate, from the summary of a case; they lie a little
+    above the curve, through the window.
     """
     for row in rows:
         rate, (first, last) = row.predicted_rate.value, row.window

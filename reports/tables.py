@@ -47,7 +47,7 @@ EXACT_RATIO = partial(text.number, digits=3)
 
 
 def case_cell(results: Results, case: str) -> Cell:
-    """Show the label of a case, with its name where that is another."""
+    """Show the label of a case, with its name as the cell's case where that is another."""
     label = results.labels[case]
     return Cell(label, case="" if label == case else case)
 
@@ -63,6 +63,9 @@ class Row(NamedTuple):
 
 
 def _error(row: Row) -> Cell:
+    """Show the error at the deepest depth, median and range over the seeds, and how that is less
+    than all of it: the depth, the seeds, or the bound.
+    """
     depth, by_seed, at_floor = row.numbers.deepest
     if not by_seed:
         return Cell(DASH)
@@ -78,6 +81,9 @@ def _error(row: Row) -> Cell:
 
 
 def _depth(row: Row) -> Cell:
+    """Show the depth to the required error, with the range over the seeds; where it is not reached,
+    infinite, and in how many seeds it is not.
+    """
     depth, depths = row.reach.depth, row.reach.depths.values()
     if isinf(depth):
         seeds = row.numbers.seeds
@@ -89,7 +95,9 @@ def _depth(row: Row) -> Cell:
 
 
 def _time(row: Row) -> Cell:
-    """Show the time to the required error, infinite beyond all depths with a known one."""
+    """Show the time to the required error, with its quartiles over rounds; infinite where the error
+    is reached beyond all depths with a known time.
+    """
     depth, seconds, source = row.reach.depth, row.reach.seconds, row.reach.source
     if isnan(seconds.value) and depth < inf and source.seconds.measured:
         return Cell("beyond the timed depths", key=inf)
@@ -135,7 +143,11 @@ COLUMNS = (
 
 
 def summary_cells(rows: Sequence[Summary], error: float = ERROR) -> dict[str, list[Cell]]:
-    """Return the columns of the summary by their labels, for a required error."""
+    """Return all columns of the summary, a cell for each row, by their labels.
+
+    The required error decides, and stands in the labels of, the columns of the depth and the time
+    that reach it.
+    """
     last = max((row.deepest.depth for row in rows if row.deepest.by_seed), default=nan)
     summary_rows = [Row(row, row.measured.reach(error), last) for row in rows]
     error_text = text.number(error, 1)
@@ -146,14 +158,18 @@ def summary_cells(rows: Sequence[Summary], error: float = ERROR) -> dict[str, li
 
 
 def summary_table(rows: Sequence[Summary], error: float = ERROR) -> Table:
-    """Return the summary of one case, one row per estimator."""
+    """Return the summary of one case, one row per estimator, without columns that are empty in
+    every row.
+    """
     columns = summary_cells(rows, error).items()
     filled_columns = {label: cells for label, cells in columns if not all(map(is_blank, cells))}
     return Table({"estimator": [row.estimator for row in rows], **filled_columns})
 
 
 def rates_table(results: Results, rows: Iterable[Summary]) -> Table:
-    """Return fitted and predicted rates, one row per case and estimator that has a rate."""
+    """Return fitted and predicted rates, one row per case and estimator that has a fitted rate;
+    without any the table has no rows.
+    """
     rate_rows: list[dict[str, Shown]] = []
     for row in rows:
         if number := len(row.fitted):
@@ -175,7 +191,9 @@ def rates_table(results: Results, rows: Iterable[Summary]) -> Table:
 
 
 def without_rate(rows: Iterable[Summary]) -> str:
-    """Say how many rows of the summary have errors and no rate, and why."""
+    """Say how many rows of the summary have errors and no rate, and why; an empty text where there
+    are none.
+    """
     counts = Counter(
         row.fits[0].reason.partition(":")[0]
         for row in rows
@@ -253,7 +271,8 @@ class Certificate(NamedTuple):
 
 
 def _certain_digits(reference: ReferenceRow) -> float | None:
-    """Count the leading digits of a gradient that its certificate vouches for, by the norm.
+    """Return the number of leading digits of a gradient that its certificate vouches for, by the
+    norm, 15 at most; None where it is not certified.
 
     An estimated bound vouches for none of them.
     """
@@ -287,7 +306,9 @@ SAME_CERTIFICATES = {
 
 
 def references_table(results: Results) -> Table:
-    """Return the certificates, one row per case and target, with the worst over the seeds."""
+    """Return the certificates, one row per case and target, with the worst number over the seeds; a
+    number that no reference has is no column.
+    """
     rows, references = list[dict[str, Shown]](), results.references.values()
     # Which numbers a certificate has depends on the kind of problem.
     certificates = {
@@ -325,6 +346,8 @@ def references_table(results: Results) -> Table:
 def certificates_table(results: Results) -> Table:
     """Return the certificates as a report shows them: those of a problem's cases, which have the
     same reference, in one row with the problem's name.
+
+    Cases whose numbers, or whose factors of a layer, differ keep rows of their own.
     """
     table = references_table(results)
     problem_of = {source.case: label for label, measured in results.problems for source in measured}
@@ -349,7 +372,9 @@ def _case_name(shown: Shown) -> str:
 
 
 def certificates_caption(results: Results) -> str:
-    """Say what the table of certificates holds, and what holds for all of its rows."""
+    """Return the caption of the table of certificates, which also says what holds for all of its
+    rows and is therefore no column.
+    """
     table = certificates_table(results)
     left_out = table.columns.keys() - table.concise().columns.keys()
     same = [words for name, words in SAME_CERTIFICATES.items() if name in left_out]
@@ -364,7 +389,9 @@ def _certificates(results: Results) -> dict[tuple[str, str], list[ReferenceRow]]
 
 
 def provenance_table(results: Results) -> dict[str, str]:
-    """Return the origin of the numbers by what it says; several origins are listed."""
+    """Return the origin of the numbers by what it says, such as ``Commit``; several origins are
+    listed, and what nobody knows is left out.
+    """
     seeds = sorted({tuple(case.seeds) for case in results.cases.values()})
     measuring = sorted({record.provenance.threads or 1 for record in results.costs})
     rows = []
@@ -396,7 +423,10 @@ def provenance_table(results: Results) -> dict[str, str]:
 
 
 def findings(rows: Sequence[Summary]) -> str:
-    """Say, for the summary of a case, what holds whatever error is wanted."""
+    """Say, for the summary of a case, what holds whatever error is wanted: which estimators are the
+    most accurate, which keep an error, what truncation costs, and which fall faster; an empty text
+    without scores.
+    """
     scored = [row for row in rows if row.deepest.by_seed]
     sentences = [_most_accurate(scored)] if scored else []
     floors = [
@@ -462,7 +492,7 @@ MOST_NAMES = 4
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first names as code, and how many more there are."""
+    """Return the first `MOST_NAMES` names as code, and how many more there are."""
     first_names, more = [f"`{name}`" for name in names[:MOST_NAMES]], len(names) - MOST_NAMES
     return text.listing([*first_names, f"{more} more"] if more > 0 else first_names)
 
@@ -492,7 +522,9 @@ def pending_sentence(results: Results) -> str:
 
 
 def unselected(results: Results) -> list[str]:
-    """Say which estimators were not selected with which algorithms, and why."""
+    """Say which estimators were not selected with which algorithms, and why if the algorithm has no
+    layers; a sentence for each algorithm, none where all were selected.
+    """
     measured = {(record.case.name, record.estimator) for record in results.records}
     absent = [
         (case.algorithm, estimator, name in results.solvers)
@@ -509,7 +541,9 @@ def unselected(results: Results) -> list[str]:
 
 
 def scope(results: Results) -> str:
-    """Say how many estimators, cases and seeds a report rests on, and which were not measured."""
+    """Say how many estimators, cases, seeds and experiments a report rests on, and which of those
+    selected were not scored.
+    """
     trainings = all(record.kind == "learning" for record in results.experiments)
     noun = "training" if trainings else "experiment"
     experiments = text.count(len(results.experiments), noun)
@@ -594,7 +628,9 @@ ILL = 1e4
 
 
 def caveats(results: Results, rows: Sequence[Summary]) -> list[str]:
-    """List the caveats of the report, a sentence or two each."""
+    """Return the caveats of the report, a sentence or two each: single seeds, what costs and errors
+    do not tell, and plug-ins that were not checked.
+    """
     sentences = []
     if single := [
         results.labels[name] for name, case in results.cases.items() if not case.seeds[1:]
@@ -614,6 +650,9 @@ def caveats(results: Results, rows: Sequence[Summary]) -> list[str]:
 
 
 def _of_numbers(results: Results) -> Iterator[str]:
+    """Yield caveats about times and memories, where they were measured, and about cases whose codes
+    have a large condition number.
+    """
     if depths := sorted({row.depth or 0 for row in results.numbers if row.metric in TIMES}):
         timed_depths = ", ".join(map(str, depths))
         yield (
@@ -645,5 +684,6 @@ def _of_numbers(results: Results) -> Iterator[str]:
 
 
 def _of_depths(results: Results, rows: Sequence[Summary]) -> Iterator[str]:
+    """Yield a caveat if an estimator does not reach the default error at the measured depths."""
     if any(isinf(row.measured.reach(ERROR).depth) for row in rows):
         yield "An error that no measured depth reaches may be reached by more layers."

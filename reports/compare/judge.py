@@ -160,7 +160,7 @@ class Limits(_Limit, frozen=True):
     @classmethod
     def of_repository(cls, root: Path) -> Self:
         """Return the thresholds that the ``pyproject.toml`` of a repository states, see `of`; the
-        file may be missing.
+        defaults without the file or the table. InvalidArgument says that it cannot be read.
         """
         path = root / "pyproject.toml"
         try:
@@ -245,7 +245,7 @@ class Comparison:
     labels: Mapping[str, str]
 
     def cells(self, verdict: str = "regression") -> list[Judged]:
-        """Return the rows with a verdict."""
+        """Return the rows with a verdict, by default those that regressed."""
         return [row for row in self.rows if row.verdict == verdict]
 
     @cached_property
@@ -258,7 +258,9 @@ class Comparison:
 def compare(
     base: Results, head: Results, limits: Limits | None = None, together: CommitRounds | None = None
 ) -> Comparison:
-    """Judge head by base.
+    """Judge head by base: one verdict for each cell, that of its worst seed.
+
+    Nothing is read, measured or written.
 
     Parameters
     ----------
@@ -303,10 +305,11 @@ def _badness(row: Judged) -> tuple[int, float]:
 
 
 def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
-    """Return the numbers of both sides beside each other.
+    """Return the numbers of both sides beside each other, base first.
 
     What one side lacks has the status of its score, or of its whole record, where that failed. What
-    is missing counts as never measured, unless a time limit made that `partial`.
+    is missing counts as never measured, unless a time limit made that `partial`. Rows without a
+    depth are left out.
     """
     absent = () if partial else ("missing",)
     numbers = [
@@ -344,7 +347,9 @@ def _lost(known: Mapping[Place, Side], place: Place) -> Side:
 
 
 def _repeats(base: Results, head: Results) -> list[Round]:
-    """Return the times of two separate runs, as if they had been measured in turns."""
+    """Return the times of two separate runs, as if they had been measured in turns: of the cells
+    that base has, as many rounds as both sides have.
+    """
     before, after = (
         {
             (cost.case, cost.estimator, cost.depth): cost.samples
@@ -361,7 +366,11 @@ def _repeats(base: Results, head: Results) -> list[Round]:
 
 
 def _times(rounds: Iterable[Round]) -> dict[Cell, TimeChange]:
-    """Compare times over their rounds; a longer list of them brings no more false alarms."""
+    """Compare times over their rounds, by cell; the p-values hold for all cells together, so that a
+    longer list of them brings no more false alarms.
+
+    A cell with a round that failed has the reason, and NaN for its change.
+    """
     changes = {}
     by_cell = grouped(rounds, lambda turn: (turn.case, turn.estimator, turn.depth))
     for cell, turns in by_cell.items():
@@ -424,7 +433,9 @@ class _Judge:
         return Judged(*place, *numbers, *verdict)
 
     def growth(self, place: Place, old: float, new: float) -> Growth:
-        """Return how much a number has grown."""
+        """Return how much a number has grown, with the limit of its metric; errors below their
+        floor count as equal to it.
+        """
         if place.metric == "seconds":
             limit = self.limits.seconds.ratio
             time_change = self.times.get((place.case, place.estimator, place.depth or 0))
@@ -444,7 +455,9 @@ class _Judge:
         return Growth("accuracy", _ratio(old, new, floor), limit)
 
     def rounding(self, place: Place) -> float:
-        """Return the error up to which the reference's own bound makes errors equal."""
+        """Return the error up to which the reference's own bound makes errors equal; zero for
+        errors of codes and supports.
+        """
         key = place.case, place.seed or 0, place.target or ""
         known = [side.references[key] for side in self.sides if key in side.references]
         bound = max((row.bound or 0.0 for row in known), default=0.0) * self.limits.floor_multiple
@@ -457,7 +470,9 @@ class _Judge:
         return floors.get(place.metric, 0.0)
 
     def by_status(self, case: str, before: Side, after: Side) -> Verdict | None:
-        """Return the verdict on a number that one side lacks or that has another meaning."""
+        """Return the verdict on a number that one side lacks or that has another meaning; None
+        where both sides have one, so that growth decides.
+        """
         old, new = before.status, after.status
         if "missing" in (old, new):
             return Verdict("left out")
@@ -477,7 +492,9 @@ class _Judge:
         return Verdict("unmeasured", "status", says)
 
     def by_growth(self, grown: Growth) -> Verdict:
-        """Return the verdict on a number that both sides have."""
+        """Return the verdict on a number that both sides have: costs of unequal environments, and
+        times within the noise, are undecided.
+        """
         rule, change, limit, slower, faster, little = grown
         cost = rule != "accuracy"
         if cost and self.unequal:
@@ -505,7 +522,9 @@ def _ratio(old: float, new: float, floor: float) -> float:
 
 
 def _redefined(base: Mapping[str, Case], head: Mapping[str, Case]) -> dict[str, str]:
-    """Describe the changes of each case that has one name and two meanings."""
+    """Describe, by name, the changes of each case that has one name and two meanings: another
+    dataset, algorithm, loss or dtype.
+    """
     redefined = {}
     for name in base.keys() & head.keys():
         parts = [(getattr(base[name], part), getattr(head[name], part)) for part in DEFINITION]
@@ -515,7 +534,9 @@ def _redefined(base: Mapping[str, Case], head: Mapping[str, Case]) -> dict[str, 
 
 
 def _coarse_errors(rows: Sequence[Judged]) -> Iterator[str]:
-    """Yield a warning if no error of base is small enough to show a gradient that lost a part."""
+    """Yield one warning if all relative errors of base are above `COARSE`, so that none is small
+    enough to show a gradient that lost a part.
+    """
     errors = [row.base for row in rows if row.metric == "relative_error" and not isnan(row.base)]
     if errors and min(errors) > COARSE:
         yield (
@@ -526,7 +547,9 @@ def _coarse_errors(rows: Sequence[Judged]) -> Iterator[str]:
 
 
 def _differences(base: Results, head: Results) -> dict[str, list[str]]:
-    """Return the provenance that differs between the sides, empty where one side has none."""
+    """Return the provenance that differs between the sides, base's first; empty where one side has
+    none.
+    """
     sides = (base.provenances, head.provenances)
     parts = {
         name: [
@@ -548,7 +571,10 @@ def _notes(
     unequal: list[str],
     timed: bool,
 ) -> Iterator[str]:
-    """Yield the notes that a reader needs with the numbers."""
+    """Yield the notes that a reader needs with the numbers: what was left out, uncommitted changes,
+    and how unequal environments were judged; a side's own notes only if the sides were not measured
+    together.
+    """
     if together and together.partial:
         yield (
             f"Partial: the time limit left out times, and {count(left_out, 'other cell')}: what is"

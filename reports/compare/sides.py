@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 
 
 def folder_of(name: str, profile: str) -> Path | None:
-    """Return the profile's folder that a path names, itself or as a home that holds it; None where
-    it is neither.
+    """Return the profile's folder that a path names, itself or as a home that holds it, told by its
+    ``run.json``; None where it is neither.
     """
     path = Path(name)
     return next((folder for folder in (path, path / profile) if lies_at(folder / "run.json")), None)
 
 
 def commit_named(name: str) -> str:
-    """Return the full hash of a commit, or refuse a name that is none."""
+    """Return the full hash of a commit of the repository around the working folder, or refuse a
+    name that is none (InvalidArgument). Runs git.
+    """
     options = ("--verify", "--quiet", "--end-of-options")
     try:
         return git(Path.cwd(), "rev-parse", *options, f"{name}^{{commit}}")
@@ -47,6 +49,8 @@ def load_folder(folder: Path) -> Results:
 def load_side(name: str, home: Path, profile: str) -> Results:
     """Load the results that a name stands for: those of a folder, or those that a home holds of a
     commit, even if later commits were measured there since.
+
+    InvalidArgument says that it is neither, and MissingResults that a commit has none.
     """
     if folder := folder_of(name, profile):
         return load_folder(folder)
@@ -63,8 +67,10 @@ def load_side(name: str, home: Path, profile: str) -> Results:
 def load_sides(
     names: Iterable[str], home: Path, profile: str
 ) -> tuple[dict[str, Results], list[str]]:
-    """Load what some names stand for, see `load_side`, without any the last run of the profile; the
-    damaged files have a line each, and hide nothing else.
+    """Load what some names stand for, see `load_side`, without any the last run of the profile;
+    return the results by name, and a line for each damaged file, which hides nothing else.
+
+    UnreadableResult is raised only where nothing else is left.
     """
     damaged: list[str] = []
     loaded = read_each(
@@ -77,8 +83,8 @@ def load_sides(
 
 
 def check_judgeable(sides: Mapping[str, Results]) -> None:
-    """Refuse sides that are damaged, as a verdict on what is left would be none, or without
-    cases.
+    """Refuse sides that are damaged (UnreadableResult), as a verdict on what is left would be none,
+    or without cases (MissingResults).
     """
     if damaged := [line for side in sides.values() for line in side.damaged]:
         raise UnreadableResult("; ".join(damaged))
@@ -91,8 +97,8 @@ def check_judgeable(sides: Mapping[str, Results]) -> None:
 
 
 def load_pair(pair: CommitPair) -> list[Results]:
-    """Load both sides of two commits that were measured together; a side with nothing to measure
-    has tables without rows.
+    """Load both sides of two commits that were measured together, base first; a side with nothing
+    to measure has tables without rows. MissingResults says that neither has anything.
     """
     folders = [pair.side(name) for name in ("base", "head")]
     measured = [folder for folder in folders if (folder / "selection.json").exists()]

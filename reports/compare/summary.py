@@ -46,8 +46,8 @@ class Line(NamedTuple):
 
 
 def lines(comparison: Comparison, verdict: str = "regression") -> list[Line]:
-    """Return a line for each rule, estimator and case, which shows the worst of the cells that have
-    the verdict, in the first of the metrics.
+    """Return a line for each rule, estimator and case, sorted, which shows the worst of the cells
+    that have the verdict, in the first of the metrics.
     """
     labels = comparison.labels
     groups = grouped(
@@ -57,6 +57,9 @@ def lines(comparison: Comparison, verdict: str = "regression") -> list[Line]:
 
 
 def _line(case: str, group: Sequence[Judged]) -> Line:
+    """Return the line of cells that have one rule, estimator and case: the numbers of the worst,
+    and how many depths there are.
+    """
     group = sorted(group, key=_rank)
     row, metrics = group[0], [*dict.fromkeys(WORDS[row.metric] for row in group)]
     # Of several errors that grow together, one is enough.
@@ -107,7 +110,7 @@ def plain(comparison: Comparison) -> str:
 
 def markdown(comparison: Comparison, base: str, head: str, profile: str) -> str:
     """Return a summary for a comment on a pull request, which calls the two sides `base` and
-    `head`.
+    `head`; its tables have `MOST_LINES` lines at most.
     """
     differences = [
         {"differs": name, "base": old, "head": new}
@@ -134,6 +137,7 @@ def markdown(comparison: Comparison, base: str, head: str, profile: str) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> markup.Markdown:
+    """Return rows as a table in Markdown, the first `MOST_LINES`, and how many more there are."""
     first_lines = markup.Table.of(rows[:MOST_LINES])
     more = len(rows) - MOST_LINES
     return markup.Markdown(

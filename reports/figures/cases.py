@@ -58,7 +58,9 @@ VIEWS = {
 
 
 def figures(results: Results, summary: Sequence[Summary]) -> list[Figure]:
-    """Return every figure for a file that there are data for, in the order of `KINDS`."""
+    """Return every figure for a file that there are data for, in the order of `KINDS`; none is
+    drawn yet.
+    """
     drawable = []
     for case in results.cases:
         figure = curves(results, summary, case, results.metrics)
@@ -76,7 +78,7 @@ def figures(results: Results, summary: Sequence[Summary]) -> list[Figure]:
 
 def overview(results: Results, summary: Sequence[Summary]) -> Figure:
     """Return error against depth for the first dataset and algorithm, one panel per loss, as the
-    README shows it.
+    README shows it; there must be a case.
     """
     first, *_ = results.cases.values()
     panels = [
@@ -98,7 +100,8 @@ def overview(results: Results, summary: Sequence[Summary]) -> Figure:
 @cache
 def seeds(results: Results, case: str) -> pd.DataFrame:
     """Return the errors on a case against its first target, a row per estimator, depth and seed,
-    and a column per metric, with the costs at that depth.
+    and a column per metric, with the costs at that depth (ms, MiB); NaN where nothing is known.
+    Computed once.
     """
     # Plain lists: pandas would take a hundred times as long for each of thousands of small tables.
     columns: dict[str, list[object]] = {
@@ -156,7 +159,8 @@ def curves(
     results: Results, summary: Sequence[Summary], case: str, metrics: Sequence[str]
 ) -> Figure:
     """Return the errors on a case by some metrics against depth, time and memory, with the slopes
-    of theory and the bound.
+    of theory, and the bound where an error comes near it; the note says which lines coincide and
+    what is cut off.
     """
     rows = over_seeds(results, case, metrics)
     bound = results.bound(case)
@@ -187,7 +191,9 @@ def curves(
 
 
 def _coincidence(rows: pd.DataFrame) -> str:
-    """Say which estimators have the same line of errors against depth, or return an empty text."""
+    """Say which estimators have the same line of errors against depth: the same depths, and medians
+    that differ by 2 % at most; an empty text if none.
+    """
     medians = rows.pivot(index="depth", columns="estimator", values="relative_error")
     coinciding: list[list[str]] = []
     for name, errors in medians.items():
@@ -204,8 +210,8 @@ def _coincidence(rows: pd.DataFrame) -> str:
 
 
 def windows(results: Results, case: str) -> Iterator[Figure]:
-    """Yield truncated backpropagation's errors over depth and window, where at least two windows
-    were scored.
+    """Yield one figure, truncated backpropagation's errors over depth and window; none where fewer
+    than two windows were scored.
     """
     points = [
         (int(depth), int(spec_match[1]), median)

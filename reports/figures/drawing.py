@@ -41,7 +41,8 @@ DATES = {"svg": "Date", "pdf": "CreationDate"}
 
 
 def draw(*figures: Figure) -> Canvas:
-    """Draw figures side by side, with one vertical range and one legend above them.
+    """Return figures drawn side by side by matplotlib, with one vertical range and one legend above
+    them.
 
     pyplot does not know the result, and matplotlib's settings stay as they were.
     """
@@ -76,7 +77,9 @@ def draw(*figures: Figure) -> Canvas:
 
 
 def _panel(at: Axes, figure: Figure) -> None:
-    """Draw a figure with what stands behind its rows, but without its title and its legend."""
+    """Draw a figure on axes, with what stands behind its rows, but without its title and its
+    legend.
+    """
     {"line": _lines, "point": _points, "cell": _cells}[figure.mark](at, figure)
     x, y = figure.x[0], figure.y[0]
     at.set(xlabel=x.title, ylabel=y.title)
@@ -101,7 +104,9 @@ def _panel(at: Axes, figure: Figure) -> None:
 
 
 def saved(canvas: Canvas, ending: str, name: str, alt: str) -> bytes:
-    """Return a figure as the content of a file, the same whenever it is drawn."""
+    """Return a drawn figure as the content of a file in a format (svg, pdf, png), the same whenever
+    it is drawn; `alt` is its title there.
+    """
     buffer = io.BytesIO()
     about = {DATES[ending]: None, "Title": alt} if ending in DATES else {}
     # Ids are hashes of this salt: two figures in one document share none.
@@ -115,6 +120,9 @@ def saved(canvas: Canvas, ending: str, name: str, alt: str) -> bytes:
 
 
 def _lines(at: Axes, figure: Figure) -> None:
+    """Draw a line for each series, with markers, and a band where the rows have columns ``_low``
+    and ``_high``.
+    """
     x, y, lines = figure.x[0].column, figure.y[0].column, figure.lines
     if not lines:
         return
@@ -145,6 +153,7 @@ def _lines(at: Axes, figure: Figure) -> None:
 
 
 def _points(at: Axes, figure: Figure) -> None:
+    """Draw a point for each row in the look of its series, with bars where the rows have some."""
     x, y = figure.x[0].column, figure.y[0].column
     for name, series in figure.lines.items():
         look = figure.looks[name]
@@ -168,6 +177,7 @@ def _bars(rows: pd.DataFrame, column: str) -> Any:
 
 
 def _cells(at: Axes, figure: Figure) -> None:
+    """Draw the rows as a grid of colored cells on a logarithmic scale, with a color bar."""
     value, x, y = figure.color or figure.y[0], figure.x[0].column, figure.y[0].column
     grid = figure.rows.pivot(index=y, columns=x, values=value.column)
     # Cividis is even in lightness, for color-blind readers and in gray.

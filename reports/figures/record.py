@@ -47,7 +47,9 @@ class Picture(ABC):
         """Draw it with matplotlib."""
 
     def files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of its files, drawn at most once; ``csv`` holds the numbers."""
+        """Yield (name, content) of its files, drawn at most once; ``csv`` holds the numbers. No
+        file is written.
+        """
         if "csv" in endings:
             yield f"{self.name}.csv", markup.csv(self.rows, float_format="%.6g").encode()
         if drawn := [ending for ending in endings if ending != "csv"]:
@@ -120,7 +122,10 @@ class Figure(Picture):
         return {name: rows[name] for name in self.looks if name in rows}
 
     def view(self, x: str, y: str = "", **changes: Any) -> Figure:
-        """Return the figure with one column on each axis, and the rows that have both."""
+        """Return the figure with one column on each axis, and the rows that an axis can show in
+        both: no NaN, and on a log scale positive numbers. By default `y` is the first one;
+        `changes` replace other fields.
+        """
         axes = {axis.column: axis for axis in (*self.x, *self.y)}
         across, upward = axes[x], axes[y or self.y[0].column]
         rows = self.rows

@@ -71,6 +71,9 @@ class Gallery(Picture):
         return f"{self.about}: {self.kind.lower()}. {tiles}"
 
     def canvas(self) -> Any:
+        """Draw the tiles as one sheet with matplotlib, `ABREAST` in a row at most; its settings
+        stay as they were.
+        """
         import matplotlib as mpl
         from matplotlib.figure import Figure as Canvas
 
@@ -136,6 +139,7 @@ class Denoising(Study):
     time = "training_seconds"
 
     def title(self, record: ExperimentRecord) -> str:
+        """Return the source and the number of the test images, and the noise."""
         images = text.count(int(np.nan_to_num(record.number("images"))), "image")
         deviation = text.number(record.number("sigma"), 4)
         return (
@@ -168,7 +172,9 @@ def _best(method: Method) -> float:
 
 
 def answer(ranked: Sequence[Method]) -> str:
-    """Say which method denoises best, and with which gradient."""
+    """Say which method denoises best, and with which gradient, from methods in the order of their
+    PSNR; an empty text where none has a PSNR.
+    """
     best = [method for method in ranked if not math.isnan(_best(method))]
     if not best:
         return ""
@@ -190,8 +196,8 @@ def answer(ranked: Sequence[Method]) -> str:
 
 
 def image_gallery(title: str, methods: Sequence[Method]) -> Gallery | None:
-    """Return an image before and after denoising by the first seed of each method, if there is
-    one.
+    """Return an image before and after denoising by the first seed of each method; None if there is
+    no denoised image.
     """
     arrays = [(method, method.runs[0].shown) for method in methods]
     denoised = [
@@ -217,7 +223,7 @@ def image_gallery(title: str, methods: Sequence[Method]) -> Gallery | None:
 
 
 def filter_gallery(title: str, methods: Sequence[Method]) -> Gallery | None:
-    """Return the filters that the first seed of each method learned, if there are some."""
+    """Return the filters that the first seed of each method learned; None if there are none."""
     tiles, rows = [], []
     for method in methods:
         filters = method.runs[0].shown.get("filters", np.empty(0))
@@ -279,6 +285,9 @@ def _words(record: ExperimentRecord) -> dict[str, str]:
 
 
 def _gallery(title: str, record: ExperimentRecord) -> Gallery:
+    """Return the gallery of an experiment: a row for each atom or explained image, with the samples
+    beside it.
+    """
     noun = _words(record)["noun"]
     rows = [
         {noun: atom + 1, "rank": rank + 1, "weight": weight}
@@ -290,6 +299,7 @@ def _gallery(title: str, record: ExperimentRecord) -> Gallery:
 
 
 def _rows(record: ExperimentRecord, noun: str) -> Iterator[list[Tile]]:
+    """Yield the tiles of each row: the atom or the image, then its samples with their weights."""
     arrays = (record.shown[name] for name in ("atoms", "samples", "weights"))
     for number, (atom, samples, weights) in enumerate(zip(*arrays, strict=True), start=1):
         alt = f"The learned atom {number}." if noun == "atom" else f"The image {number}."

@@ -68,8 +68,10 @@ class Recovery(Study):
         return record.dataset
 
     def panels(self, methods: Sequence[Method]) -> Panels:
-        """Return the methods by start and depth. Beside each stand other packages, and of the same
-        start those that solve for the codes.
+        """Return the methods by start and depth, by the name of the panel. Beside each stand other
+        packages, and of the same start those that solve for the codes.
+
+        Without a training all stand in one panel without a name.
         """
         places = dict.fromkeys(
             (method.warm, method.depth) for method in methods if method.estimator
@@ -120,7 +122,7 @@ class Recovery(Study):
 
 
 def _starts(methods: Sequence[Method]) -> str:
-    """Say where the codes start in each step of some trainings."""
+    """Say where the codes start in each step of some trainings, those of other packages aside."""
     warm = {method.warm for method in methods if method.estimator}
     if warm == {True, False}:
         return (
@@ -133,7 +135,7 @@ def _starts(methods: Sequence[Method]) -> str:
 
 
 def ranked(methods: Iterable[Method]) -> list[Method]:
-    """Return the methods that have an error, the smallest first."""
+    """Return the methods that have an error of the dictionary, the smallest median first."""
     known = [method for method in methods if not math.isnan(method.median(ERROR))]
     return sorted(known, key=lambda method: method.median(ERROR))
 

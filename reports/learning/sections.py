@@ -35,7 +35,7 @@ class Others(Study):
         return ""
 
     def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
-        """Return a table of the summaries."""
+        """Return a table of the summaries, without charts and an answer."""
         rows: list[dict[str, Shown]] = [
             {
                 "experiment": run.name,
@@ -134,10 +134,13 @@ def bought(results: Results) -> list[Figure]:
 
 
 def _errors(results: Results, method: Method) -> dict[str, float]:
-    """Return the median error along a training, if it was measured. Otherwise return, by case that
+    """Return the error of a training's gradient, by where it was scored, or nothing where none is
+    known.
+
+    That is the median along the training, if it was measured. Otherwise it is, for each case that
     scores gradients of the kind of problem that the training solves, the error at the greatest
     measured depth that is none above the training's; without cases that have none, or none above
-    it.
+    it. A training that starts from the last codes has none then.
     """
     along = method.median("gradient_error")
     if not math.isnan(along) or method.warm:
@@ -158,9 +161,9 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
 
 
 def outcome(record: ExperimentRecord, first: ExperimentRecord) -> dict[str, Shown]:
-    """Show the outcome of an experiment: the number that its study compares, and the time; the
-    status says where options or images differ from those of another run, so that it cannot be
-    compared.
+    """Show the outcome of an experiment, by columns: what its study compares, the number, the time,
+    and the status, which says where options or images differ from those of `first`, another run's,
+    so that they cannot be compared.
     """
     study = BY_KIND.get(record.kind, OTHERS)
     return {

@@ -92,8 +92,8 @@ class Method:
         return self.spread(name).value
 
     def curve(self, name: str) -> pd.DataFrame:
-        """Return the median over the seeds of a column of the history, by step, and the least and
-        greatest value with the endings ``_low`` and ``_high``.
+        """Return the median over the seeds of a column of the history, by step, with epoch and
+        seconds, and the least and greatest value with the endings ``_low`` and ``_high``.
 
         Steps at which some seed has no value are left out, because a median over other seeds would
         jump there. Some seed must be good.
@@ -107,8 +107,11 @@ class Method:
 
 
 def _methods(records: list[ExperimentRecord]) -> list[Method]:
-    """Sort experiments into methods, by depth; label trainings by their estimator and the options
-    in which they differ, other experiments by their own words.
+    """Sort experiments into methods, which differ in nothing but the seed, by depth, those without
+    one last.
+
+    Trainings are labeled by their estimator and the options in which they differ, other experiments
+    by their own words; of two labels that are alike each gets the name of its experiment.
     """
     trainings = [record.options for record in records if record.kind == "learning"]
     differing = [
@@ -201,7 +204,7 @@ class Study(ABC):
         """Build the block of a page on the methods that share their data."""
 
     def groups(self, results: Results) -> dict[str, list[Method]]:
-        """Return the methods of the study by their titles."""
+        """Return the methods of the study by their titles, of the experiments that it shows."""
         same_title = grouped(filter(self.shows, results.experiments), self.title)
         return {title: _methods(records) for title, records in same_title.items()}
 
@@ -228,7 +231,9 @@ class NumberColumn(NamedTuple):
     best: Callable[[Iterable[float]], float] | None = None
 
     def cells(self, methods: Sequence[Method]) -> list[Shown]:
-        """Return the cell of each method; what is printed as the best one is marked like it."""
+        """Return the cell of each method, a dash where it has no such number; what is printed as
+        the best one is marked like it.
+        """
         spreads = [method.spread(self.number) for method in methods]
         known = [of_seeds.value for of_seeds in spreads if not math.isnan(of_seeds.value)]
         best = self.show(self.best(known)) if self.best and known else text.DASH
@@ -284,7 +289,10 @@ LAST_COLUMNS = (
 
 
 def table(methods: Sequence[Method], columns: Sequence[NumberColumn]) -> Table:
-    """Return one row per method, without empty columns; `columns` are those of the study."""
+    """Return one row per method, without columns that are empty in every row: its label and layers,
+    where its codes start if some start from the last ones, the study's `columns`, its status, and
+    the number of seeds if some have several.
+    """
     shown_columns: list[FactColumn | NumberColumn] = [
         *(column for column in FIRST_COLUMNS if column.needed(methods)),
         *columns,
@@ -357,7 +365,9 @@ def charts(
 
 
 def _drawn(method: Method, y: Axis) -> pd.DataFrame:
-    """Return the curve of a method as far as the axis can show it."""
+    """Return the curve of a method as far as the axis can show it, positive on a log scale; an
+    empty table where no run is good.
+    """
     if not method.good:
         return pd.DataFrame()
     data = method.curve(y.column)

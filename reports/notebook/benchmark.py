@@ -101,7 +101,7 @@ class BenchmarkResults:
         """Draw a metric against depth, with a panel per case, and return the axes.
 
         The line is the median over the seeds, the band reaches from the least to the greatest.
-        `options` go to `seaborn.relplot`.
+        `options` go to `seaborn.relplot`. InvalidArgument says that the metric was not measured.
         """
         import seaborn
 
@@ -123,7 +123,9 @@ class BenchmarkResults:
         return axes.axes
 
     def report(self, path: str | Path = "report.html") -> Path:
-        """Write the page that `pudle report` writes, and return its path."""
+        """Write the page that `pudle report` writes, to the path, whose folder is made if missing,
+        and return the path.
+        """
         from pudle.reports.page.page import html
         from pudle.reports.report import Report
 
@@ -264,6 +266,9 @@ def _listed(value: object) -> list[object]:
 
 
 def _sequence(name: str, value: Sequence[T]) -> tuple[T, ...]:
+    """Return the values as a tuple, or refuse, by InvalidArgument, a text or what is no sequence,
+    as the argument `name`.
+    """
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise InvalidArgument(f"{name}={value!r} is no sequence: give one, such as [{value!r}]")
     return tuple(value)
@@ -275,6 +280,9 @@ def _specs(group: str, objects: object) -> tuple[names.Spec[Any], ...]:
 
 
 def _spec(group: str, candidate: object) -> names.Spec[Any]:
+    """Return the canonical spec of an object, or of what a spec names; InvalidArgument refuses
+    anything else.
+    """
     if isinstance(candidate, str):
         return names.canonical(group, candidate)
     kind = names.KINDS[group].base_class()
@@ -288,8 +296,11 @@ def _spec(group: str, candidate: object) -> names.Spec[Any]:
 
 
 def _selection(problems: object, like: Selection, options: Options, home: Path) -> Selection:
-    """Return the selection of all problems; their cases have the names that a mapping gives
-    them.
+    """Return the selection of all problems, with the cases that options make of each.
+
+    Cases have the names that a mapping gives their problems, and a `Problem` has one seed.
+    InvalidArgument refuses a problem on another device, two cases of one name, and no problem at
+    all. Datasets are drawn once.
     """
     has_names = isinstance(problems, Mapping)
     problems_by_name = (
@@ -323,7 +334,7 @@ def _selection(problems: object, like: Selection, options: Options, home: Path) 
 
 
 def _distinct(specs: Iterable[str]) -> list[names.Spec[Any]]:
-    """Return each spec once; two things that have one spec are refused."""
+    """Return each spec once; InvalidArgument refuses two different things that have one spec."""
     known_specs: dict[tuple[str, str], names.Spec[Any]] = {}
     for spec in specs:
         assert isinstance(spec, names.Spec), "arguments and cases hold specs with their objects"
@@ -337,7 +348,9 @@ def _distinct(specs: Iterable[str]) -> list[names.Spec[Any]]:
 
 
 def _is_made_by(spec: names.Spec[Any]) -> bool:
-    """Tell whether the text of a spec makes its object."""
+    """Tell whether the text of a spec makes an object equal to its own, so that another process
+    could make it.
+    """
     with contextlib.suppress(SpecError):
         return bool(names.make(spec.group, str(spec)) == spec.made)
     return False

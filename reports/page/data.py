@@ -96,7 +96,9 @@ class Content(TypedDict):
 
 
 def content(reports: Reports) -> Content:
-    """Return everything that the script shows."""
+    """Return everything that the script shows, of one run or of several; tables that compare runs
+    are there for several alone.
+    """
     (name, first), *later_reports = reports.items()
     choices, why = wishes(reports.values()), "What has no number, and why"
     charts = [chart(figure, "#bought-figures") for figure in bought(first.results)]
@@ -131,7 +133,9 @@ def content(reports: Reports) -> Content:
 
 
 def wishes(reports: Iterable[Report]) -> Wishes:
-    """Return the errors, and the limits of time and memory, that a reader can choose."""
+    """Return the errors, and the limits of time and memory, that a reader can choose: the errors
+    that the page offers, and limits that follow from what was measured in any of the runs.
+    """
     measured = (case for report in reports for case in report.results.measured.values())
     limits = engine.budgets([source for case in measured for source in case])
     seconds = [budget.seconds for budget in limits if budget.seconds < inf]
@@ -235,8 +239,9 @@ def _case(
 def _answers(
     report: Report, choices: Wishes, algorithm: str
 ) -> tuple[dict[str, list[list[str | dict[str, object]]]], dict[str, list[str]]]:
-    """Return the rows of the table of answers to every requirement, and what these have in common,
-    of one algorithm if it is named.
+    """Return the rows of the table of answers to every requirement, and what these answers have in
+    common, both by the words of the requirement, ``error,time,memory``; of one algorithm if it is
+    named.
     """
     results, rows_by_requirement, recommended = report.results, {}, {}
     requirements = itertools.product(
@@ -259,7 +264,9 @@ def _answers(
 
 
 def _dataset_options(label: str, case: Case) -> list[str]:
-    """Return what the label of a problem does not say of its dataset and loss."""
+    """Return what the label of a problem does not say of its dataset and loss, in one text or
+    none.
+    """
     name, options = parsed(case.dataset)
     if not (name in label and case.loss in label):
         return [f"{case.dataset}, {case.loss} loss"]
@@ -268,14 +275,18 @@ def _dataset_options(label: str, case: Case) -> list[str]:
 
 
 def encode(data: object) -> str:
-    """Return data as JSON, compressed, as text that a page may hold."""
+    """Return data as JSON, compressed by gzip, in base64, as text that a page may hold; the same
+    data make the same text. NaN and infinity are refused by ValueError.
+    """
     written = json.dumps(data, allow_nan=False, separators=(",", ":"), default=plain).encode()
     # No date: the same results make the same page.
     return base64.b64encode(gzip.compress(written, 6, mtime=0)).decode()
 
 
 def table(source: Table, caption: str) -> PageTable:
-    """Return a table of text as data: its caption, columns and cells."""
+    """Return a table as data: its caption, and columns and cells without the columns that say
+    nothing (`Table.concise`).
+    """
     said = source.concise()
     rows = [[*map(_cell, row)] for row in said.rows]
     return {"caption": caption, "columns": [*said.columns], "rows": rows}
@@ -290,7 +301,11 @@ def _cell(shown: Shown) -> str | dict[str, object]:
 
 
 def _facts(cell: Cell) -> dict[str, object]:
-    """Return what is known of a cell, by the names that the page's script has for it."""
+    """Return what is known of a cell, by the names that the page's script has for it: its text, and
+    of all else what is not empty.
+
+    The number to sort by has six digits, or is the text ``Infinity``.
+    """
     facts: dict[str, object] = {"text": cell.text}
     if cell.details:
         facts["details"] = cell.details
@@ -325,6 +340,9 @@ NO_FIGURES = """globalThis.vegaEmbed = async (place) => {
 def script() -> str:
     """Return the script that defines ``vegaEmbed``, as text that may stand inside a page; where it
     cannot be made, one that says so in the place of each figure.
+
+    It is read from the user's folder for caches or, the first time, made in a process of its own
+    and written there.
     """
     cached_script = cache_folder() / f"vega-{version('vl-convert-python')}.js"
     with contextlib.suppress(OSError):
@@ -344,7 +362,9 @@ def script() -> str:
 
 
 def chart(figure: Figure, host: str, **more: object) -> dict[str, object]:
-    """Return a figure as the script reads it, to be drawn in the element `host`."""
+    """Return a figure as the script reads it, to be drawn in the element `host`; fields in `more`
+    are added, and take the place of others.
+    """
     looks = {name: figure.looks[name].data for name in figure.lines}
     fields = {name: value for name, value in vars(figure).items() if name != "panels"}
     return fields | {"host": host, "height": 270, "about": figure.alt, "looks": looks} | more
@@ -369,15 +389,17 @@ def _is_missing(cell: object) -> bool:
 
 
 def _short(value: object) -> object:
-    """Return a number with six digits, None where there is none."""
+    """Return a number to six digits, None where it is NaN or infinite, and anything that is no
+    float as it is.
+    """
     if not isinstance(value, float):
         return value
     return float(f"{value:.6g}") if isfinite(value) else None
 
 
 def overview(results: Results) -> Iterator[Figure]:
-    """Yield the time of every estimator to each of some errors over that of the fastest on the same
-    problem, on the cases with a certified reference, if any time is known.
+    """Yield one figure, the time of every estimator to each of some errors over that of the fastest
+    on the same problem, on the cases with a certified reference; none if no such time is known.
     """
     problem_of = {case: fields["problem"] for case, fields in results.described.items()}
     order = [*dict.fromkeys(problem_of.values())]
@@ -439,8 +461,10 @@ def overview(results: Results) -> Iterator[Figure]:
 
 
 def _without_layers(results: Results, goals: Iterable[str]) -> list[dict[str, object]]:
-    """Return cells of the matrix that say why an estimator was not measured on a case: its
-    algorithm has no layers to differentiate.
+    """Return cells of the matrix, one for each of the errors `goals`, that say why an estimator was
+    not measured on a case: its algorithm has no layers to differentiate.
+
+    Cases that are scored against a limit have none.
     """
     statuses = {(record.case.name, record.estimator): record.status for record in results.records}
     pairs = [

@@ -26,8 +26,9 @@ MOST_ROWS, MOST_CASES = 200, 20
 
 
 def html(reports: Reports) -> str:
-    """Return the page of one run, or of several side by side, by the names that the user gave
-    them.
+    """Return the page of one run, or of several side by side, by the names that the user gave them,
+    as one HTML text; nothing but the script of the figures is written, into the user's folder for
+    caches.
     """
     first, *_ = reports.values()
     data, results = content(reports), [report.results for report in reports.values()]
@@ -101,5 +102,5 @@ def _code(value: str) -> Markup:
 
 
 def _breakable(name: str) -> Markup:
-    """Allow a line break in a long name after a bracket or a comma within it."""
+    """Return a name as HTML, escaped, which may be broken after a bracket or a comma within it."""
     return Markup(re.sub(r"(\w\(|,)(?=.)", r"\1<wbr>", str(escape(name))))

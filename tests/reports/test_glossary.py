@@ -13,14 +13,14 @@ from pudle.reports.glossary import (
     INNER,
     LOSSES,
     WORDS,
-    first_sentence,
+    first_paragraph,
 )
 
 
 def test_every_built_in_class_has_a_sentence_for_reports():
     for kinds in (pudle.list_estimators(), pudle.list_datasets()):
         for name, kind in kinds.items():
-            sentence = first_sentence(kind)
+            sentence = first_paragraph(kind)
             assert sentence.endswith(".") and ":math:" not in sentence, (name, sentence)
 
 
@@ -30,7 +30,7 @@ def test_a_report_explains_what_it_shows_and_nothing_else(tmp_path):
     report = reported(tmp_path, records)
     names = ["backprop", "ista", "sparse_gaussian", "reconstruction"]
     assert [meaning.name for meaning in report.meanings if meaning.kind != "word"] == names
-    page, sentence = html(report), first_sentence(Backprop)
+    page, sentence = html(report), first_paragraph(Backprop)
     assert ABOUT in report.markdown() and ABOUT in page
     plain = page.replace("<code>", "`").replace("</code>", "`")
     for text in (sentence, LOSSES["reconstruction"]):
