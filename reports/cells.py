@@ -125,8 +125,8 @@ def achievement(answer: Answer) -> tuple[str, str]:
     most accurate within limits, and what it achieves.
 
     That is its time or, where none is known, its depth, with the number of those that cannot be
-    distinguished from it; within limits its error. Else it is why there is none: ``not reached``,
-    or a dash where nothing was measured.
+    distinguished from it; within limits its error, or ``none``. Else it is why there is none: ``not
+    reached``, or a dash where nothing was measured.
     """
     if answer.reached:
         achieved = f"≤ {text.count(int(answer.depth), answer.unit)}"

@@ -62,8 +62,9 @@ class RecoveryErrors(Measure):
     """
 
     def at(self, run: LearningRun) -> dict[str, float]:
-        """Return ``dictionary_error`` and ``relative_error``, with ``support_recovery`` once a step
-        was taken on samples whose codes are known; nothing without a generating dictionary.
+        """Return ``dictionary_error`` and ``relative_error``, with ``support_recovery``, over the
+        samples of all processes, once a step was taken on samples whose codes are known; nothing
+        without a generating dictionary.
         """
         generating = run.problem.generating_dictionary
         if generating is None:

@@ -198,10 +198,12 @@ class Run:
 
     def begin(self) -> None:
         """Freeze the selection, in ``selection.json``, and write down which files hold its results,
-        for the folder (``run.json``) and for the commit, if there is one (``runs/COMMIT.json``).
+        for the folder (``run.json``) and for the commit, if there is one (``runs/COMMIT.json``,
+        with uncommitted changes ``runs/COMMIT-dirty.json``).
 
-        It is written first, so that it holds for a run that is interrupted; what a run of
-        experiments, or of cases alone, does not select stays listed.
+        It is written first, so that it holds for a run that is interrupted. What a run of
+        experiments, or of cases alone, does not select stays listed, and a run without cases leaves
+        a selection that is there as it is.
         """
         self.is_begun = True
         frozen, store = self.folder / "selection.json", self.store

@@ -89,7 +89,9 @@ class Selection:
 
     @property
     def pairs(self) -> list[tuple[Case, str]]:
-        """Every case with every estimator that is measured on it."""
+        """Every case with every estimator (a spec) that is measured on it, in the order of the
+        cases.
+        """
         return [
             (case, name)
             for case in self.cases
@@ -153,9 +155,9 @@ def _limits(
     """Return the limits of a profile that still hold beside options: an estimator that a user names
     is measured wherever the user asks.
 
-    Options that name algorithms lift all limits, other options that change cases, and `requested`
-    estimators theirs, only those that say where an estimator is measured; those that exclude cases
-    (``!``) stay.
+    Options that name algorithms lift all limits. Otherwise limits that exclude cases (``!``) stay;
+    those that say where an estimator is measured stay unless options change cases, or it is among
+    the `requested` ones.
     """
     if options.algorithms:
         return ()

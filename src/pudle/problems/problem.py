@@ -71,8 +71,7 @@ class Problem(ABC):
     theta: Tensor = _FieldNamedByParameter()  # type: ignore[assignment]  # a descriptor
 
     def with_theta(self, theta: Tensor) -> Self:
-        """Return a copy at another value of the parameter, through which gradients flow; nothing is
-        computed.
+        """Return a copy at another value of the parameter, through which gradients flow.
 
         The copy keeps a `lipschitz_constant` that was already computed, because the step of an
         unrolled program is a constant of that program. To make a new problem at a new parameter,

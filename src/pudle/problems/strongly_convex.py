@@ -161,6 +161,9 @@ class StronglyConvex(StateProblem):
     functions = ("objective", "loss", "modulus", "constants")
 
     def with_theta(self, theta: Tensor) -> Self:
+        """Return a copy at another value of the parameter, which keeps the Lipschitz constant and
+        the modulus of this one: they are computed first.
+        """
         # The step is a constant of the unrolled program, and so is the momentum.
         _ = self.lipschitz_constant, self.curvature
         return super().with_theta(theta)

@@ -104,8 +104,8 @@ class CommitSide:
         timeout = read_record(self.selection, Selection).timeout
 
         def ask(cell: Cell) -> float:
-            """Return the seconds of a cell, timed by the commit itself in a process for its
-            owner.
+            """Return the seconds of a cell, timed by the commit itself in a process for its owner;
+            PudleError says why there are none.
             """
             outcome = pool.call_for(
                 owners(cell), timeout, script.seconds, self.selection, cell, CALLS
