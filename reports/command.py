@@ -1,19 +1,12 @@
 """`pudle report`."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from pudle.reports.formats import DEFAULT, FORMATS
 from pudle.terminal import PATH, echo, home_option, profile_option
-
-#: Endings of the files by format, in the order in which they are written; the page comes last.
-ENDINGS = {"markdown": "md", "csv": "csv", "latex": "tex", "html": "html"}
-#: Formats of figures.
-DRAWN = ("svg", "pdf", "png")
-FORMATS = (*ENDINGS, *DRAWN)
-DEFAULT = ("html", "markdown", "csv")
 
 
 def _formats(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[str]:
@@ -94,55 +87,23 @@ def report_command(
       pudle report v0.1 v0.2 HEAD
       pudle report laptop/.asv/quick server/.asv/quick --out both/
     """
-    # These import torch, which --help does not need.
-    from pudle.errors import InvalidArgument
-    from pudle.files import write_atomically
+    # This imports torch, which --help does not need.
     from pudle.measuring.provenance import results_home
-    from pudle.reports.compare.sides import folder_of, load_sides
-    from pudle.reports.error_tables import error_texts
-    from pudle.reports.page import page
-    from pudle.reports.report import FIGURES, Report
-    from pudle.reports.tables import pending_sentence
+    from pudle.reports.report_files import ErrorTableRequest, ReportRequest, write_report
 
-    home = home or results_home()
-    sides, damaged = load_sides(results, home, profile)
-    linked = [name for name in DRAWN if name in formats and not table]
-    reports = {name: Report(side, linked) for name, side in sides.items()}
-    first, *later_reports = reports.values()
-    texts: dict[str, Callable[[], str | bytes]] = {"html": partial(page.html, reports)}
-    if not later_reports:
-        texts |= {"markdown": first.markdown, "csv": first.csv, "latex": first.latex}
-    if table:
-        texts = error_texts(first, depths, caption, label)
-    chosen = formats or (texts if table or later_reports else DEFAULT)
-    requested = [name for name in ENDINGS if name in chosen]
-    # A table has no figures.
-    if lacking := [name for name in (chosen if table else requested) if name not in texts]:
-        raise InvalidArgument(
-            f"--format {lacking[0]} is none of {' and '.join(texts)}, which there are for"
-            f" {f'--table {table}' if table else 'several results side by side'}"
+    written = write_report(
+        ReportRequest(
+            results=results,
+            profile=profile,
+            home=home or results_home(),
+            out=out,
+            formats=formats,
+            error_tables=ErrorTableRequest(depths, caption, label) if table else None,
         )
-    several = len({*results}) > 1
-    run_folder = results and not several and folder_of(results[0], profile)
-    folder = out or (run_folder or home / profile) / ("report-runs" if several else "report")
-    # Everything is made before anything is written, so that an error leaves the last report as it
-    # was.
-    figures = {folder / FIGURES / name: content for name, content in first.figure_files()}
-    stem = f"{table}s" if table else "report"
-    written = {folder / f"{stem}.{ENDINGS[name]}": texts[name]() for name in requested}
-    for path, content in (*figures.items(), *written.items()):
-        write_atomically(path, content)
-    broken = dict.fromkeys(name for report in reports.values() for name in report.broken)
-    messages = []
-    if broken:
-        messages.append(
-            f"something broke in {', '.join(broken)}: see 'Skipped, refused or failed' in the"
-            " report"
-        )
-    messages += [pending_sentence(report.results) for report in reports.values()]
-    for message in filter(None, messages + [f"left out: {line}" for line in damaged]):
+    )
+    for message in written.messages:
         echo(message, err=True)
-    for path in [folder / FIGURES, *written] if figures else written:
+    for path in written.paths:
         echo(path)
-    if broken or damaged:
+    if written.incomplete:
         raise click.exceptions.Exit(2)

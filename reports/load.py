@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from math import isnan, nan
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import pandas as pd
 from msgspec import Struct, convert
@@ -31,7 +31,8 @@ from pudle.measuring.results import experiment
 from pudle.measuring.results.cost import CostRecord
 from pudle.measuring.results.score import ReferenceRow, ScoreRecord
 from pudle.measuring.scoring import ERRORS
-from pudle.measuring.store import read_all, read_stored
+from pudle.measuring.store import Pair, Stored, read_all, read_stored
+from pudle.measuring.stored_files import MeasurementStatus, Record
 
 #: Metrics that are times: measured once, for no seed and no target.
 TIMES = ("seconds", "seconds_torch")
@@ -379,57 +380,67 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     """
     stored = read_stored(home, profile, commit)
     experiments = read_all(ExperimentRecord, stored.experiments, stored.damaged)
-    selection, pairs, costs = stored.selection, stored.selection.pairs, stored.costs
     if not stored.scores and not experiments:
         _refuse(home, profile, stored.damaged)
     remedy = f"run `pudle run --profile {profile}`"
-    notes = [f"Damaged and left out: {line}." for line in stored.damaged]
-    if pairs and not stored.scores:
-        notes.append(f"None of the selected cases is measured yet: {remedy}.")
-        selection, pairs, costs = dataclasses.replace(selection, estimators=()), [], {}
-    if costs and not any(costs.values()):
-        advice = "run the command again without --scores-only"
-        notes.append(f"Neither time nor memory is measured: {advice}.")
-        costs = {}
-    measured = [cost for cost in costs.values() if cost]
-    threads = {record.provenance.threads or 1 for record in measured}
-    if threads - {1}:
-        notes.append(f"Times and memories are those in {text.numbers(sorted(threads))} threads.")
-    for record in (*stored.scores.values(), *measured):
+    shown = _without_what_nobody_measured(stored)
+    costs = [cost for cost in shown.costs.values() if cost]
+    for record in (*shown.scores.values(), *costs):
         # It holds at this commit, whichever commit first measured it.
         record.provenance.commit = commit or record.provenance.commit
-    provenances = sorted(
-        (record.provenance for record in (stored.scores or experiments).values()),
-        key=lambda origin: origin.date,
-        reverse=True,
-    )
-    unmeasured, newest = f"not measured yet: {remedy}", provenances[0]
+    provenances = _newest_first(shown.scores or experiments)
+    blank = Unmeasured(f"not measured yet: {remedy}", provenances[0])
     records = {
-        (case.name, estimator): stored.scores.get((case.name, estimator))
-        or _missing(case, estimator, unmeasured, newest)
-        for case, estimator in pairs
+        (case.name, estimator): shown.scores.get((case.name, estimator))
+        or blank.record(case, estimator)
+        for case, estimator in shown.selection.pairs
     }
-    rows = [row for record in records.values() for row in _scores(record, profile)]
-    rows += [
-        _cost(records[case, estimator], profile, metric, depth, cost, unmeasured)
-        for (metric, case, estimator, depth), cost in costs.items()
-        # Those of answers alone differ from run to run, and are compared with nothing.
-        if not selection.timed_errors or depth in selection.timed_depths
-    ]
     return Results(
         profile=profile,
-        rows=rows,
-        references=_references(stored.scores.values()),
+        rows=[*_score_rows(records, profile), *_cost_rows(shown, records, profile, blank.reason)],
+        references=_references(shown.scores.values()),
         records=[*records.values()],
-        costs=measured,
-        cases={case.name: case for case, _ in pairs},
-        estimators=selection.estimators,
+        costs=costs,
+        cases={case.name: case for case, _ in shown.selection.pairs},
+        estimators=shown.selection.estimators,
         provenances=provenances,
-        notes=notes,
+        notes=[*_notes(stored, costs, remedy)],
         experiments=[*experiments.values()],
         damaged=stored.damaged,
         checks=stored.checks,
     )
+
+
+def _without_what_nobody_measured(stored: Stored) -> Stored:
+    """Return what a run stored without the cases where no estimator has a score, and without the
+    costs where none is measured: `_notes` says it once.
+    """
+    if stored.selection.pairs and not stored.scores:
+        nothing = dataclasses.replace(stored.selection, estimators=())
+        return dataclasses.replace(stored, selection=nothing, costs={})
+    if not any(stored.costs.values()):
+        return dataclasses.replace(stored, costs={})
+    return stored
+
+
+def _notes(stored: Stored, costs: Iterable[CostRecord], remedy: str) -> Iterator[str]:
+    """Yield what a reader has to know about the origin of some results."""
+    for line in stored.damaged:
+        yield f"Damaged and left out: {line}."
+    if stored.selection.pairs and not stored.scores:
+        yield f"None of the selected cases is measured yet: {remedy}."
+    elif stored.costs and not any(stored.costs.values()):
+        advice = "run the command again without --scores-only"
+        yield f"Neither time nor memory is measured: {advice}."
+    threads = {record.provenance.threads or 1 for record in costs}
+    if threads - {1}:
+        yield f"Times and memories are those in {text.numbers(sorted(threads))} threads."
+
+
+def _newest_first(records: Mapping[Any, Record]) -> list[Origin]:
+    """Return the provenances of records, the newest first."""
+    origins = (record.provenance for record in records.values())
+    return sorted(origins, key=lambda origin: origin.date, reverse=True)
 
 
 def _refuse(home: Path, profile: str, damaged: Sequence[str]) -> NoReturn:
@@ -444,20 +455,28 @@ def _refuse(home: Path, profile: str, damaged: Sequence[str]) -> NoReturn:
     raise MissingResults(f"no results for profile {profile!r} under {home / profile}: {instead}")
 
 
-def _missing(case: Case, estimator: str, reason: str, newest: Origin) -> ScoreRecord:
-    """Make a record that stands for one still to be measured."""
-    return ScoreRecord(
-        key="",
-        status="missing",
-        reason=reason,
-        provenance=newest,
-        case=case,
-        estimator=estimator,
-        computes="",
-        consistent_for=None,
-        scores=[],
-        references=[],
-    )
+class Unmeasured(NamedTuple):
+    """What stands for scores that are still to be measured: why there are none, and the newest
+    provenance of others.
+    """
+
+    reason: str
+    newest: Origin
+
+    def record(self, case: Case, estimator: str) -> ScoreRecord:
+        """Make a record that stands for one still to be measured."""
+        return ScoreRecord(
+            key="",
+            status="missing",
+            reason=self.reason,
+            provenance=self.newest,
+            case=case,
+            estimator=estimator,
+            computes="",
+            consistent_for=None,
+            scores=[],
+            references=[],
+        )
 
 
 def _references(records: Iterable[ScoreRecord]) -> dict[tuple[str, int, str], ReferenceRow]:
@@ -470,7 +489,55 @@ def _references(records: Iterable[ScoreRecord]) -> dict[tuple[str, int, str], Re
     return references
 
 
-def _row(record: ScoreRecord, origin: Origin, profile: str) -> Number:
+def _score_rows(records: Mapping[Pair, ScoreRecord], profile: str) -> Iterator[Number]:
+    """Yield the scores of records; a record without any has one row, with its reason."""
+    for record in records.values():
+        if record.scores:
+            yield from _scored_rows(record, profile)
+        else:
+            row = _blank(record, record.provenance, profile)
+            target, status, reason = record.case.targets[0], record.status, record.reason
+            yield _certain(row._replace(target=target, status=status, reason=reason))
+
+
+def _scored_rows(record: ScoreRecord, profile: str) -> Iterator[Number]:
+    """Yield a row for each number of a record's scores.
+
+    A metric that a problem does not have, such as signs of a smooth one, is left out; the first
+    carries the reason of a failure.
+    """
+    case, origin = record.case, record.provenance
+    problem = case.name, case.dataset, case.algorithm, case.loss
+    origin_fields = origin.commit or "", origin.machine or "", profile
+    # In the order of the fields: `_replace` would take most of the time of `load`.
+    for score in record.scores:
+        place = *problem, score.target, record.estimator, score.depth, score.seed
+        outcome = score.status, score.reason, *origin_fields
+        for metric in ERRORS:
+            leads, value = metric == ERRORS[0], getattr(score, metric)
+            if value is not None:
+                yield Number(*place, metric, value, *outcome, leads and score.at_floor)
+            elif leads:
+                yield _certain(Number(*place, metric, nan, *outcome))
+
+
+def _cost_rows(
+    stored: Stored, records: Mapping[Pair, ScoreRecord], profile: str, unmeasured: str
+) -> Iterator[Number]:
+    """Yield a row for each cost that a run lists; `unmeasured` is the reason of one that is still
+    to be measured.
+    """
+    selection = stored.selection
+    for (metric, case, estimator, depth), cost in stored.costs.items():
+        # Those of answers alone differ from run to run, and are compared with nothing.
+        if not selection.timed_errors or depth in selection.timed_depths:
+            record = records[case, estimator]
+            row = _blank(record, cost.provenance if cost else Origin(), profile)
+            row = row._replace(metric=metric, depth=depth)
+            yield _measured_cost(row, cost) if cost else _lacking_cost(row, record, unmeasured)
+
+
+def _blank(record: ScoreRecord, origin: Origin, profile: str) -> Number:
     """Return a row of a record's case and estimator, without a number, depth and seed, of an
     origin.
     """
@@ -479,50 +546,21 @@ def _row(record: ScoreRecord, origin: Origin, profile: str) -> Number:
     return Number(*place, commit=origin.commit or "", machine=origin.machine or "", profile=profile)
 
 
-def _scores(record: ScoreRecord, profile: str) -> Iterator[Number]:
-    """Yield the scores of a record; one without any has one row, with its reason."""
-    blank = _row(record, record.provenance, profile)
-    if not record.scores:
-        target = record.case.targets[0]
-        yield _certain(blank._replace(target=target, status=record.status, reason=record.reason))
-    for score in record.scores:
-        row = blank._replace(
-            target=score.target,
-            depth=score.depth,
-            seed=score.seed,
-            status=score.status,
-            reason=score.reason,
-        )
-        for metric in ERRORS:
-            # A metric that a problem does not have, such as signs of a smooth one, is left out; the
-            # first carries the reason of a failure.
-            leads, value = metric == ERRORS[0], getattr(score, metric)
-            if value is not None:
-                yield row._replace(metric=metric, value=value, at_floor=leads and score.at_floor)
-            elif leads:
-                yield _certain(row)
+def _measured_cost(row: Number, cost: CostRecord) -> Number:
+    """Return the row of a cost that has a record."""
+    value = nan if cost.value is None else cost.value
+    return _certain(row._replace(value=value, status=cost.status, reason=cost.reason))
 
 
-def _cost(
-    record: ScoreRecord,
-    profile: str,
-    metric: str,
-    depth: int,
-    cost: CostRecord | None,
-    unmeasured: str,
-) -> Number:
-    """Return the row of a cost, which may have no record: its status is then ``missing``, or
-    ``skipped`` or ``error`` where the score at its depth has no number.
+def _lacking_cost(row: Number, record: ScoreRecord, unmeasured: str) -> Number:
+    """Return the row of a cost that has no record: its status is ``missing`` where it is still to
+    be measured, and ``skipped`` or ``error`` where the score at its depth has no number.
     """
-    row = _row(record, cost.provenance if cost else Origin(), profile)
-    row = row._replace(metric=metric, depth=depth)
-    if cost:
-        value = nan if cost.value is None else cost.value
-        return _certain(row._replace(value=value, status=cost.status, reason=cost.reason))
-    at = stored_files.MeasurementStatus() if record.status == "missing" else record.at(depth)
+    at = MeasurementStatus()
+    if record.status != "missing":
+        at = record.at(row.depth or 0)
     if at.status == "ok":
         return row._replace(status="missing", reason=unmeasured)
-    # A time has no number for the same reason as the scores.
     status = "error" if at.status in BROKEN else "skipped"
     return row._replace(status=status, reason=f"{at.status}: {at.reason}")
 

@@ -5,14 +5,13 @@ by side, of commits, of machines, or of anything else that has results. `page` m
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from math import isnan
 from operator import itemgetter
 from typing import NamedTuple
-
-import pandas as pd
 
 from pudle import text
 from pudle.answers import ERROR, EXTRAPOLATION, Requirement
@@ -26,7 +25,7 @@ from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.glossary import ABOUT, Meaning, inner_problems, meanings
 from pudle.reports.learning.sections import Section, bought, outcome, sections
-from pudle.reports.load import Results, tidy_frame
+from pudle.reports.load import COLUMNS, Results
 from pudle.reports.markup import Table
 from pudle.reports.recommendation import recommendations
 from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summarize
@@ -135,8 +134,6 @@ PREAMBLE = (
     r"\providecommand{\pudlelines}[1]{\vtop{\halign{\strut##\hfil\cr#1\crcr}\vskip2pt}}"
     f"\n{markup.FIT}"
 )
-#: Rows of the tidy table that are written to the CSV at once.
-CSV_ROWS = 10_000
 #: Folder of the figures' files, beside the Markdown.
 FIGURES = "report_figures"
 
@@ -246,44 +243,52 @@ class Report:
         """Return the tidy table as CSV, a row for each number, with the columns of the summary, the
         problem, and whether it is the answer there beside the relative errors; writes no file.
         """
-        values = self._summary_values() if self.results.cases else None
-        rows, parts = self.results.rows, []
-        # A frame of all rows would take ten times the memory of the text.
-        for start in range(0, max(len(rows), 1), CSV_ROWS):
-            frame = tidy_frame(rows[start : start + CSV_ROWS])
-            if values is not None:
-                errors = frame[frame["metric"] == "relative_error"]
-                joined = errors.join(values, on=["case", "estimator"])[values.columns]
-                frame = frame.join(joined)
-            parts.append(markup.csv(frame, header=start == 0))
-        return "".join(parts)
+        return "".join(self.csv_parts())
 
-    def _summary_values(self) -> pd.DataFrame:
-        """Return the numbers of the summary, one column each, by case and estimator, with the
-        problem and the answer there (``best`` or ``best unrolled``) where there are some.
+    def csv_parts(self) -> Iterator[str]:
+        """Yield the same in parts, of which a large store has more than should be in memory."""
+        names, values = self._beside_errors() if self.results.cases else ((), {})
+        blank = (None,) * len(names)
+
+        def lines() -> Iterator[Sequence[object]]:
+            for row in self.results.rows:
+                known: Iterable[object] = row
+                if isnan(row.value):
+                    known = (row._asdict() | {"value": None}).values()
+                is_summarized = row.metric == "relative_error"
+                pair = row.case, row.estimator
+                yield *known, *(values.get(pair, blank) if is_summarized else blank)
+
+        return markup.csv_parts((*COLUMNS, *names), lines())
+
+    def _beside_errors(self) -> tuple[Sequence[str], Mapping[tuple[str, str], Sequence[object]]]:
+        """Return the columns beside the relative errors, by name, and their values by case and
+        estimator: the numbers of the summary and, where there are some, the problem and the answer
+        there (``best`` or ``best unrolled``).
         """
+        (cells,) = tables.summary_cells(self.summary, [ERROR])
         pairs = [(row.case, row.estimator) for row in self.summary]
-        columns = tables.summary_cells(self.summary).items()
-        values = pd.DataFrame(
-            {label: [cell.key for cell in cells] for label, cells in columns},
-            index=pd.MultiIndex.from_tuples(pairs),
-            dtype=float,
-        ).drop(columns="status")
+        columns: dict[str, list[object]] = {
+            label: [None if cell.key is None else float(cell.key) for cell in column]
+            for label, column in cells.items()
+            if label != "status"
+        }
         problems = {
             (row.case, row.estimator): label
             for label, measured in self.results.problems
             for row in measured
         }
-        if problems:
-            values["problem"] = [problems.get(pair) for pair in pairs]
-        answers = {}
-        for row in self.answers:
-            for word, chosen in (("best unrolled", row.unrolled), ("best", row.best)):
-                if chosen.source:
-                    answers[chosen.source.case, chosen.estimator] = word
-        if answers:
-            values["answer"] = [answers.get(pair) for pair in pairs]
-        return values
+        answers = {
+            (chosen.source.case, chosen.estimator): word
+            for row in self.answers
+            for word, chosen in (("best unrolled", row.unrolled), ("best", row.best))
+            if chosen.source
+        }
+        for name, values_by_pair in (("problem", problems), ("answer", answers)):
+            if values_by_pair:
+                columns[name] = [values_by_pair.get(pair) for pair in pairs]
+        values = dict(zip(pairs, zip(*columns.values(), strict=True), strict=True))
+        return [*columns], values
 
     def latex(self) -> str:
         """Return answers, the summary of each case, rates, and the tables of experiments as LaTeX,

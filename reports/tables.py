@@ -118,17 +118,20 @@ class Column(NamedTuple):
     label: str
     #: Makes the cell of a row; its key is the number for CSV and for sorting.
     cell: Callable[[Row], Cell]
+    #: Whether a cell depends on the required error.
+    by_error: bool = False
 
 
 #: The columns of the summary. One without a value in any row of a case is left out there.
 COLUMNS = (
     Column("error at the deepest depth", _error),
-    Column("depth to {error}", _depth),
-    Column("time to {error}", _time),
+    Column("depth to {error}", _depth, by_error=True),
+    Column("time to {error}", _time, by_error=True),
     Column(f"time / {BASE}", lambda row: _relative(*row.numbers.relative_seconds, row.last)),
     Column(
         "torch path: time to {error}",
         lambda row: cost_cell(row.numbers.torch.at(row.reach.depth), text.seconds),
+        by_error=True,
     ),
     Column(
         f"torch path: time / {BASE}", lambda row: _relative(*row.numbers.relative_torch, row.last)
@@ -142,28 +145,50 @@ COLUMNS = (
 )
 
 
-def summary_cells(rows: Sequence[Summary], error: float = ERROR) -> dict[str, list[Cell]]:
-    """Return all columns of the summary, a cell for each row, by their labels.
+def summary_cells(rows: Sequence[Summary], errors: Sequence[float]) -> list[dict[str, list[Cell]]]:
+    """Return all columns of the summary, a cell for each row, by their labels, once for each of
+    some required errors.
 
     The required error decides, and stands in the labels of, the columns of the depth and the time
-    that reach it.
+    that reach it. What depends on none is made once.
     """
     last = max((row.deepest.depth for row in rows if row.deepest.by_seed), default=nan)
-    summary_rows = [Row(row, row.measured.reach(error), last) for row in rows]
-    error_text = text.number(error, 1)
-    return {
-        column.label.format(error=error_text): [column.cell(row) for row in summary_rows]
-        for column in COLUMNS
-    }
+    shared: dict[str, list[Cell]] = {}
+    cells_by_error = []
+    for error in errors:
+        summary_rows = [Row(row, row.measured.reach(error), last) for row in rows]
+        error_text = text.number(error, 1)
+        cells = {}
+        for column in COLUMNS:
+            if column.by_error:
+                label = column.label.format(error=error_text)
+                cells[label] = [column.cell(row) for row in summary_rows]
+            else:
+                if column.label not in shared:
+                    shared[column.label] = [column.cell(row) for row in summary_rows]
+                cells[column.label] = shared[column.label]
+        cells_by_error.append(cells)
+    return cells_by_error
+
+
+def summary_tables(rows: Sequence[Summary], errors: Sequence[float]) -> list[Table]:
+    """Return the summary of one case for each of some required errors, see `summary_table`."""
+    estimators = {"estimator": [row.estimator for row in rows]}
+    return [
+        Table(
+            estimators
+            | {label: column for label, column in cells.items() if not all(map(is_blank, column))}
+        )
+        for cells in summary_cells(rows, errors)
+    ]
 
 
 def summary_table(rows: Sequence[Summary], error: float = ERROR) -> Table:
     """Return the summary of one case, one row per estimator, without columns that are empty in
     every row.
     """
-    columns = summary_cells(rows, error).items()
-    filled_columns = {label: cells for label, cells in columns if not all(map(is_blank, cells))}
-    return Table({"estimator": [row.estimator for row in rows], **filled_columns})
+    (table,) = summary_tables(rows, [error])
+    return table
 
 
 def rates_table(results: Results, rows: Iterable[Summary]) -> Table:

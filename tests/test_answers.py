@@ -255,3 +255,23 @@ def test_report_page_notebook_and_advice_give_one_answer(tmp_path):
         if not advice.chosen:
             # Sweeps over other depths sum in another order.
             assert of_advice.error == pytest.approx(of_notebook["error"], rel=1e-9)
+
+
+@pytest.mark.parametrize("n_seeds", [1, 2, 3, 4, 7])
+def test_the_spread_over_seeds_is_that_of_numpy_bit_for_bit(n_seeds):
+    rng = np.random.default_rng(n_seeds)
+    values = 10.0 ** rng.uniform(-300, 300, (200, n_seeds))
+    values[rng.random(values.shape) < 0.3] = np.nan
+    values[:2] = np.finfo(float).max
+    known = ~np.isnan(values).all(axis=1)
+    depths = np.arange(200)
+    spread = Curve(depths, np.arange(n_seeds), values, np.zeros(values.shape, bool)).spread
+    assert spread[:, 0].tolist() == depths[known].tolist()
+    with np.errstate(over="ignore"):
+        median = np.nanmedian(values[known], axis=1)
+    several = (values[known] == np.finfo(float).max).all(axis=1)
+    assert several.sum() == 2
+    assert spread[~several, 1].tolist() == median[~several].tolist()
+    assert spread[several, 1].tolist() == [np.finfo(float).max] * 2
+    assert spread[:, 2].tolist() == np.nanmin(values[known], axis=1).tolist()
+    assert spread[:, 3].tolist() == np.nanmax(values[known], axis=1).tolist()

@@ -103,3 +103,20 @@ def test_a_temporary_folder_whose_process_was_killed_is_swept_and_no_other(tmp_p
     with files.temporary_folder() as first, files.temporary_folder() as second:
         assert {*tmp_path.iterdir()} == {theirs, first, second}
     assert [*tmp_path.iterdir()] == [theirs] and [*theirs.iterdir()]
+
+
+def test_files_that_are_written_together_all_take_their_places_or_none(tmp_path):
+    first, second = tmp_path / "new" / "first", tmp_path / "second"
+    second.write_text("old")
+    with pytest.raises(ZeroDivisionError), files.write_together() as write:
+        write(first, iter(["a", "b"]))
+        write(second, "new")
+        assert second.read_text() == "old"
+        raise ZeroDivisionError
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [second]
+    assert second.read_text() == "old"
+    with files.write_together() as write:
+        write(first, iter(["a", "b"]))
+        write(second, b"new")
+    assert (first.read_text(), second.read_text()) == ("ab", "new")
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2

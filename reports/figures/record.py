@@ -14,6 +14,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import pandas as pd
@@ -113,7 +114,7 @@ class Figure(Picture):
             f"{self.title}: {y.title} against {x.title}.{dashed} Last values: {'; '.join(values)}."
         )
 
-    @property
+    @cached_property
     def lines(self) -> dict[str, pd.DataFrame]:
         """The rows of each series that has a look."""
         if not self.looks:

@@ -12,11 +12,13 @@ version and kept in the user's cache. What all charts of a kind share stands in
 
 import base64
 import contextlib
+import dataclasses
 import gzip
 import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from math import inf, isfinite, isinf, isnan, nan
 from typing import NamedTuple, TypedDict
@@ -211,6 +213,11 @@ def _case(
     if not condensed:
         figure["seeds"] = cases.seeds(results, case_tables.name)
     reasons = {"reason": [row.reason for row in case_tables.rows]}
+    errors = [error or ERROR for error in choices.error.values()]
+    by_error = [
+        Table({**summary.columns, **reasons})
+        for summary in tables.summary_tables(case_tables.rows, errors)
+    ]
     return {
         "name": case_tables.name,
         "dataset": case.dataset,
@@ -221,13 +228,8 @@ def _case(
         "facts": f"{case_tables.caption}.",
         "findings": case_tables.findings,
         "tables": {
-            words: table(
-                Table(
-                    {**tables.summary_table(case_tables.rows, error or ERROR).columns, **reasons}
-                ),
-                f"Every estimator on {case_tables.label}",
-            )
-            for words, error in choices.error.items()
+            words: table(of_error, f"Every estimator on {case_tables.label}")
+            for words, of_error in zip(choices.error, by_error, strict=True)
         },
         "figure": figure,
         "charts": [
@@ -300,11 +302,13 @@ def _cell(shown: Shown) -> str | dict[str, object]:
     return facts if len(facts) > 1 else shown.text
 
 
+@lru_cache(maxsize=1 << 16)
 def _facts(cell: Cell) -> dict[str, object]:
     """Return what is known of a cell, by the names that the page's script has for it: its text, and
     of all else what is not empty.
 
-    The number to sort by has six digits, or is the text ``Infinity``.
+    The number to sort by has six digits, or is the text ``Infinity``. Cells that are equal share
+    the mapping, because the tables for all errors have many of them: nobody may change it.
     """
     facts: dict[str, object] = {"text": cell.text}
     if cell.details:
@@ -366,7 +370,8 @@ def chart(figure: Figure, host: str, **more: object) -> dict[str, object]:
     are added, and take the place of others.
     """
     looks = {name: figure.looks[name].data for name in figure.lines}
-    fields = {name: value for name, value in vars(figure).items() if name != "panels"}
+    names = [field.name for field in dataclasses.fields(figure) if field.name != "panels"]
+    fields = {name: getattr(figure, name) for name in names}
     return fields | {"host": host, "height": 270, "about": figure.alt, "looks": looks} | more
 
 

@@ -71,11 +71,15 @@ class Curve:
         It has no rows where no depth has a value.
         """
         rows = ~np.isnan(self.values).all(axis=1)
-        if not rows.any():
-            return np.empty((0, 4))
-        known = self.values[rows]
-        ends = np.nanmedian(known, 1), np.nanmin(known, 1), np.nanmax(known, 1)
-        return np.column_stack((self.depths[rows], *ends))
+        # NaN comes last. What numpy has for medians without NaN takes ten times as long.
+        ordered = np.sort(self.values[rows], axis=1)
+        n_known = (~np.isnan(ordered)).sum(axis=1)
+        places = np.arange(len(ordered))
+        lower, upper = ordered[places, (n_known - 1) // 2], ordered[places, n_known // 2]
+        with np.errstate(over="ignore"):
+            median = np.where(lower == upper, lower, (lower + upper) / 2)
+        least, greatest = ordered[:, :1].ravel(), ordered[places, n_known - 1]
+        return np.column_stack((self.depths[rows], median, least, greatest))
 
 
 NO_CURVE = Curve(*np.empty((2, 0), int), *np.empty((2, 0, 0), bool))

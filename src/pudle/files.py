@@ -43,7 +43,11 @@ MARK = ".pudle-temporary"
 _HEAD = re.compile(rb'\{\n "digest": "([0-9a-f]{64})",')
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+#: What a file may hold: text, bytes, or text in parts.
+Content = str | bytes | Iterator[str]
+
+
+def write_atomically(path: Path, content: Content) -> None:
     """Write a file such that a reader sees either the old content or the new, never a part of it.
 
     Missing folders above it are made. Text is written in UTF-8. The temporary file beside it is
@@ -54,14 +58,43 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     UnwritableFile
         If the disk is full, the folder cannot be written to or made, or the name is too long.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with write_together() as write:
+        write(path, content)
+
+
+@contextlib.contextmanager
+def write_together() -> Iterator[Callable[[Path, Content], None]]:
+    """Yield a function that writes files as `write_atomically` does, but for one thing: they take
+    their places together, when the context is left without an error.
+    """
+    temporaries: dict[Path, Path] = {}
+
+    def write(path: Path, content: Content) -> None:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        with _unwritable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporaries[path] = temporary
+            with temporary.open("wb") as file:
+                for part in (content,) if isinstance(content, str | bytes) else content:
+                    file.write(part.encode() if isinstance(part, str) else part)
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        yield write
+        for path, temporary in temporaries.items():
+            with _unwritable(path):
+                temporary.replace(path)
+    finally:
+        for temporary in temporaries.values():
+            # A name that is too long cannot be removed either.
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _unwritable(path: Path) -> Iterator[None]:
+    """Raise UnwritableFile where the operating system refuses to write to a path."""
+    try:
+        yield
     except OSError as error:
         raise UnwritableFile(
             f"cannot write to {path} ({error.strerror}): choose another folder, make room, or move"

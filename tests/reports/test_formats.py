@@ -1,5 +1,6 @@
 """The report's formats, and the command that writes them."""
 
+import io
 import re
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from support.records.synthetic import (
     write_costs,
 )
 
-from pudle.reports import tables
+from pudle.reports import markup, tables
 from pudle.reports.error_tables import error_texts
 from pudle.reports.load import load
 from pudle.reports.page import data
@@ -198,3 +199,26 @@ def test_the_latex_files_define_each_command_once_and_alike(timed):
     shared = defined[0].keys() & defined[1].keys()
     assert all(defined[0][name] == defined[1][name] for name in shared)
     assert shared == {r"\pudlefit"}
+
+
+def test_the_csv_is_what_pandas_writes_of_the_same_rows(timed, monkeypatch):
+    monkeypatch.setattr(markup, "CSV_ROWS", 7)
+    written = pd.read_csv(io.StringIO(timed.csv()), keep_default_na=False, dtype=str)
+    frame = timed.results.frame
+    by_pandas = pd.read_csv(io.StringIO(markup.csv(frame)), keep_default_na=False, dtype=str)
+    assert len(frame) > 20 and by_pandas.equals(written[[*frame]])
+    summary = tables.summary_table(timed.summary).columns
+    number = {
+        name: cell.key for name, cell in zip(summary["estimator"], summary["memory"], strict=True)
+    }
+    errors = written[written["metric"] == "relative_error"]
+    assert {*zip(errors["estimator"], errors["memory"].astype(float), strict=True)} == {
+        *number.items()
+    }
+    assert {*written[written["metric"] != "relative_error"]["memory"]} == {""}
+
+
+def test_what_a_spreadsheet_would_compute_gets_an_apostrophe_in_parts_as_in_frames():
+    rows = [("=1+1", 2.5, None), ('a "b", c', -1.0, True), ("x\ny", 1e300, False)]
+    frame = pd.DataFrame(rows, columns=["-name", "number", "flag"])
+    assert "".join(markup.csv_parts([*frame], rows)) == markup.csv(frame)
