@@ -59,6 +59,22 @@ def codes() -> Numbers:
     return {name: [parse_cell(row[k]) for row in rows] for k, name in enumerate(columns)}
 
 
+TARGETS = ("ghat", "gstar", "gtilde")
+METHODS = ("dec", "aelasso", "aels")
+
+
+def gradients() -> Numbers:
+    """Return depths and the errors of each gradient against each target, ours and published."""
+    rows = read_table("published.md", "| method | target | depth | measured")
+    numbers = {"depth": [parse_cell(row[2]) for row in rows[:6]]}
+    for method in METHODS:
+        for target in TARGETS:
+            chosen = [row for row in rows if row[:2] == [method, target]]
+            numbers[f"{method}, {target}"] = [parse_cell(row[3]) for row in chosen]
+            numbers[f"{method}, {target}, published"] = [parse_cell(row[5]) for row in chosen]
+    return numbers
+
+
 def penalties() -> Numbers:
     """Return penalties and hard thresholds, with the PSNR of each gradient and as published."""
     soft = read_table("denoising.md", "| penalty | alternating")
@@ -141,6 +157,18 @@ def draw_codes(figure: Figure, numbers: Numbers) -> None:
     panel.legend()
 
 
+def draw_gradients(figure: Figure, numbers: Numbers) -> None:
+    panels = figure.subplots(1, 3, sharey=True)
+    for panel, target in zip(panels, TARGETS, strict=True):
+        panel.set(title=f"against {target}", xlabel="layers", yscale="log")
+        for color, method in enumerate(METHODS):
+            name, look = f"{method}, {target}", {"color": f"C{color}"}
+            plot(panel, numbers, "depth", name, "-", label=method, **look)
+            plot(panel, numbers, "depth", f"{name}, published", "x", label="_", **look)
+    panels[0].set_ylabel("error of the gradient")
+    panels[0].legend(title="cross: published", fontsize=8)
+
+
 def draw_penalties(figure: Figure, numbers: Numbers) -> None:
     panels = figure.subplots(1, 2, sharey=True)
     for color, name in (("C0", "alternating"), ("C1", "backprop")):
@@ -215,6 +243,7 @@ class PaperFigure:
 
 FIGURES = {
     "codes": PaperFigure(codes, draw_codes, 5.5),
+    "gradients": PaperFigure(gradients, draw_gradients, 9.0),
     "penalties": PaperFigure(penalties, draw_penalties),
     "near_start": PaperFigure(near_start, draw_near_start),
     "gap": PaperFigure(gap, draw_gap),
