@@ -58,7 +58,7 @@ ARRAYS: dict[str, dict[str, str]] = {
 }
 
 
-class Training(Struct):
+class TrainingOptions(Struct):
     """The options of every training that a report calls by name."""
 
     dataset: str
@@ -67,19 +67,19 @@ class Training(Struct):
     depth: stored_files.Whole
 
 
-class ExperimentRecord(experiment.ExperimentRecord, kw_only=True, dict=True):
+class ShownExperiment(experiment.ExperimentRecord, kw_only=True, dict=True):
     """The stored result of one experiment."""
 
     def __post_init__(self) -> None:
         if self.kind == "learning":
-            convert(self.options, Training)
+            convert(self.options, TrainingOptions)
 
     @classmethod
-    def read(cls, path: Path, identity: object = None) -> "ExperimentRecord":
+    def read(cls, path: Path, identity: object = None) -> "ShownExperiment":
         """Read the record of an experiment, of that name if an identity is given, and the arrays
         beside it that a report shows; UnreadableResult says what is damaged or cannot be shown.
         """
-        record: ExperimentRecord = super().read(path, identity)
+        record: ShownExperiment = super().read(path, identity)
         axes = ARRAYS.get(record.kind, {})
         vars(record)["shown"] = _arrays(record, path, axes) if record.arrays else {}
         missing = ", ".join(sorted(ARRAYS["interpretation"].keys() - record.shown.keys()))
@@ -137,7 +137,7 @@ class ExperimentRecord(experiment.ExperimentRecord, kw_only=True, dict=True):
         return rows.apply(pd.to_numeric, errors="coerce")
 
 
-def _arrays(record: ExperimentRecord, path: Path, axes: dict[str, str]) -> dict[str, Array]:
+def _arrays(record: ShownExperiment, path: Path, axes: dict[str, str]) -> dict[str, Array]:
     """Read the arrays beside a record that a report shows, by the letters of their axes.
 
     UnreadableResult says that the file is damaged or not the record's, or that an array has a type
@@ -216,7 +216,7 @@ class Results:
     #: What a reader has to know about the origin of these numbers.
     notes: Sequence[str] = ()
     #: The record of each experiment. Where there are some, there may be no cases.
-    experiments: Sequence[ExperimentRecord] = ()
+    experiments: Sequence[ShownExperiment] = ()
     #: A line for each file that is damaged and therefore left out: it names the file and the
     #: remedy.
     damaged: Sequence[str] = ()
@@ -379,7 +379,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         files and the remedy.
     """
     stored = read_stored(home, profile, commit)
-    experiments = read_all(ExperimentRecord, stored.experiments, stored.damaged)
+    experiments = read_all(ShownExperiment, stored.experiments, stored.damaged)
     if not stored.scores and not experiments:
         _refuse(home, profile, stored.damaged)
     remedy = f"run `pudle run --profile {profile}`"

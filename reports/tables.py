@@ -286,7 +286,7 @@ def problems_table(results: Results) -> Table:
     return Table.of([dict(zip(PROBLEMS, row, strict=True)) for row in rows], PROBLEMS)
 
 
-class Certificate(NamedTuple):
+class CertificateColumn(NamedTuple):
     """A column of the certificates: which number, which of the seeds is worst, and how
     it is shown."""
 
@@ -310,14 +310,14 @@ def _certain_digits(reference: ReferenceRow) -> float | None:
 MODULUS = "modulus, claimed"
 #: By label.
 CERTIFICATES = {
-    "bound": Certificate(lambda reference: reference.bound, max),
-    "certain digits": Certificate(_certain_digits, min),
-    "KKT residual": Certificate(lambda reference: reference.kkt_residual, max),
-    "condition": Certificate(lambda reference: reference.condition_number, max),
-    MODULUS: Certificate(lambda reference: reference.modulus, min),
-    "dual margin": Certificate(lambda reference: reference.dual_margin, min),
-    "smallest amplitude": Certificate(lambda reference: reference.smallest_amplitude, min),
-    "all-zero codes": Certificate(lambda reference: reference.zero_codes, max, percent_cell),
+    "bound": CertificateColumn(lambda reference: reference.bound, max),
+    "certain digits": CertificateColumn(_certain_digits, min),
+    "KKT residual": CertificateColumn(lambda reference: reference.kkt_residual, max),
+    "condition": CertificateColumn(lambda reference: reference.condition_number, max),
+    MODULUS: CertificateColumn(lambda reference: reference.modulus, min),
+    "dual margin": CertificateColumn(lambda reference: reference.dual_margin, min),
+    "smallest amplitude": CertificateColumn(lambda reference: reference.smallest_amplitude, min),
+    "all-zero codes": CertificateColumn(lambda reference: reference.zero_codes, max, percent_cell),
 }
 
 

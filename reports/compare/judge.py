@@ -393,7 +393,7 @@ def _times(rounds: Iterable[Round]) -> dict[Cell, TimeChange]:
 # -- verdicts
 
 
-class Verdict(NamedTuple):
+class Judgment(NamedTuple):
     """A verdict, the name of the rule that it follows from, and the reason."""
 
     verdict: str
@@ -469,50 +469,50 @@ class _Judge:
         }
         return floors.get(place.metric, 0.0)
 
-    def by_status(self, case: str, before: Side, after: Side) -> Verdict | None:
+    def by_status(self, case: str, before: Side, after: Side) -> Judgment | None:
         """Return the verdict on a number that one side lacks or that has another meaning; None
         where both sides have one, so that growth decides.
         """
         old, new = before.status, after.status
         if "missing" in (old, new):
-            return Verdict("left out")
+            return Judgment("left out")
         if why := self.redefined.get(case):
-            return Verdict("regression", "redefined", why)
+            return Judgment("regression", "redefined", why)
         says = f"{new}: {after.reason}".removesuffix(": ")
         if not old:
-            return Verdict("new", "new", says if new != "ok" else "")
+            return Judgment("new", "new", says if new != "ok" else "")
         if not new:
             if old == "ok":
-                return Verdict("regression", "vanished", "was ok, is no longer measured")
-            return Verdict("unmeasured", "", f"{old} before, not measured now")
+                return Judgment("regression", "vanished", "was ok, is no longer measured")
+            return Judgment("unmeasured", "", f"{old} before, not measured now")
         if new == "ok":
-            return None if old == "ok" else Verdict("improved", "status", f"was {old}, is ok")
+            return None if old == "ok" else Judgment("improved", "status", f"was {old}, is ok")
         if old == "ok" or (new in BROKEN and old not in BROKEN):
-            return Verdict("regression", "status", f"was {old}, is {says}")
-        return Verdict("unmeasured", "status", says)
+            return Judgment("regression", "status", f"was {old}, is {says}")
+        return Judgment("unmeasured", "status", says)
 
-    def by_growth(self, grown: Growth) -> Verdict:
+    def by_growth(self, grown: Growth) -> Judgment:
         """Return the verdict on a number that both sides have: costs of unequal environments, and
         times within the noise, are undecided.
         """
         rule, change, limit, slower, faster, little = grown
         cost = rule != "accuracy"
         if cost and self.unequal:
-            return Verdict("undecided", rule, "measured in different environments")
+            return Judgment("undecided", rule, "measured in different environments")
         if little or (cost and 1 / limit <= change <= limit):
-            return Verdict("same")
+            return Judgment("same")
         p_value = slower if change > limit else faster
         if p_value > self.limits.seconds.significance:
             noise = f"a ratio within the noise (p = {p_value:.2g})"
-            return Verdict("undecided", rule, noise)
+            return Judgment("undecided", rule, noise)
         times = f"{change:.4g} times as much"
         if change > limit:
-            return Verdict("regression", rule, times)
+            return Judgment("regression", rule, times)
         if change < 1 / limit:
-            return Verdict("improved", rule, times)
+            return Judgment("improved", rule, times)
         if abs(change - 1) > ROUNDING and not self.elsewhere:
-            return Verdict("changed", rule, times)
-        return Verdict("same")
+            return Judgment("changed", rule, times)
+        return Judgment("same")
 
 
 def _ratio(old: float, new: float, floor: float) -> float:

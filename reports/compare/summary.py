@@ -31,7 +31,7 @@ TITLES = {
 }
 
 
-class Line(NamedTuple):
+class ChangeLine(NamedTuple):
     """What is said of the cells of one rule, estimator and case that have a verdict: the worst of
     them.
     """
@@ -45,7 +45,7 @@ class Line(NamedTuple):
     reason: str
 
 
-def lines(comparison: Comparison, verdict: str = "regression") -> list[Line]:
+def lines(comparison: Comparison, verdict: str = "regression") -> list[ChangeLine]:
     """Return a line for each rule, estimator and case, sorted, which shows the worst of the cells
     that have the verdict, in the first of the metrics.
     """
@@ -56,7 +56,7 @@ def lines(comparison: Comparison, verdict: str = "regression") -> list[Line]:
     return [_line(key[-1], group) for key, group in sorted(groups.items())]
 
 
-def _line(case: str, group: Sequence[Judged]) -> Line:
+def _line(case: str, group: Sequence[Judged]) -> ChangeLine:
     """Return the line of cells that have one rule, estimator and case: the numbers of the worst,
     and how many depths there are.
     """
@@ -68,7 +68,7 @@ def _line(case: str, group: Sequence[Judged]) -> Line:
     where += "" if row.seed is None else f", seed {row.seed}"
     show = {"seconds": text.seconds, "memory_bytes": text.memory}.get(row.metric, text.number)
     depths = {row.depth for row in group} - {None}
-    return Line(
+    return ChangeLine(
         WORDS.get(row.rule, row.rule),
         row.estimator,
         case,

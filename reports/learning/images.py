@@ -19,7 +19,7 @@ from pudle import text
 from pudle.learning.images import Pixels, gray, mosaic, psnr, signed_to_gray
 from pudle.reports.figures.record import Axis, Picture, file_name
 from pudle.reports.learning.study import Block, Method, NumberColumn, Study, charts, table, whole
-from pudle.reports.load import ExperimentRecord
+from pudle.reports.load import ShownExperiment
 from pudle.reports.looks import Looks
 
 #: Greatest number of tiles in a row of a sheet, the width of a tile and the height of a line of its
@@ -138,7 +138,7 @@ class Denoising(Study):
     outcome = Axis("psnr", "PSNR (dB)")
     time = "training_seconds"
 
-    def title(self, record: ExperimentRecord) -> str:
+    def title(self, record: ShownExperiment) -> str:
         """Return the source and the number of the test images, and the noise."""
         images = text.count(int(np.nan_to_num(record.number("images"))), "image")
         deviation = text.number(record.number("sigma"), 4)
@@ -261,7 +261,7 @@ class Interpretation(Study):
     )
     kinds = ("interpretation",)
 
-    def title(self, record: ExperimentRecord) -> str:
+    def title(self, record: ShownExperiment) -> str:
         return f"{record.method}, {record.summary.get('dataset') or record.dataset}"
 
     def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
@@ -277,14 +277,14 @@ class Interpretation(Study):
         return Block(title, " ".join(sentences), galleries=galleries)
 
 
-def _words(record: ExperimentRecord) -> dict[str, str]:
+def _words(record: ShownExperiment) -> dict[str, str]:
     """Name the explained object with the words that `SENTENCES` leave open."""
     if record.summary.get("explains") == "image":
         return {"noun": "image", "whole": "what the layers make of the images"}
     return {"noun": "atom", "whole": "the atoms"}
 
 
-def _gallery(title: str, record: ExperimentRecord) -> Gallery:
+def _gallery(title: str, record: ShownExperiment) -> Gallery:
     """Return the gallery of an experiment: a row for each atom or explained image, with the samples
     beside it.
     """
@@ -298,7 +298,7 @@ def _gallery(title: str, record: ExperimentRecord) -> Gallery:
     return Gallery(kind, about, [*_rows(record, noun)], pd.DataFrame(rows))
 
 
-def _rows(record: ExperimentRecord, noun: str) -> Iterator[list[Tile]]:
+def _rows(record: ShownExperiment, noun: str) -> Iterator[list[Tile]]:
     """Yield the tiles of each row: the atom or the image, then its samples with their weights."""
     arrays = (record.shown[name] for name in ("atoms", "samples", "weights"))
     for number, (atom, samples, weights) in enumerate(zip(*arrays, strict=True), start=1):

@@ -19,7 +19,7 @@ from pudle.reports.learning.study import (
     table,
     whole,
 )
-from pudle.reports.load import ExperimentRecord, parsed
+from pudle.reports.load import ShownExperiment, parsed
 from pudle.reports.looks import Looks
 
 ERROR, START = "dictionary_error", "start_dictionary_error"
@@ -61,10 +61,10 @@ class Recovery(Study):
     #: How a sentence names a panel.
     where: ClassVar[str] = "At {}"
 
-    def shows(self, record: ExperimentRecord) -> bool:
+    def shows(self, record: ShownExperiment) -> bool:
         return record.kind in self.kinds and record.study != "optimizers"
 
-    def title(self, record: ExperimentRecord) -> str:
+    def title(self, record: ShownExperiment) -> str:
         return record.dataset
 
     def panels(self, methods: Sequence[Method]) -> Panels:
@@ -186,10 +186,10 @@ class Optimizers(Recovery):
     against = ("step",)
     where = "With {}"
 
-    def shows(self, record: ExperimentRecord) -> bool:
+    def shows(self, record: ShownExperiment) -> bool:
         return record.kind in self.kinds and record.study == "optimizers"
 
-    def title(self, record: ExperimentRecord) -> str:
+    def title(self, record: ShownExperiment) -> str:
         batch = record.options.get("batch")
         title = "{dataset}, {depth} layers, {algorithm}".format(**record.options)
         return f"{title}, batches of {batch}" if batch else title

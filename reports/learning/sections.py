@@ -15,7 +15,7 @@ from pudle.reports.figures.record import Figure, file_name
 from pudle.reports.learning.images import Denoising, Interpretation
 from pudle.reports.learning.recovery import Optimizers, Recovery
 from pudle.reports.learning.study import GRADIENT, Block, Method, Study
-from pudle.reports.load import ExperimentRecord, Results, parsed
+from pudle.reports.load import Results, ShownExperiment, parsed
 from pudle.reports.looks import Looks, looks, looks_of
 from pudle.reports.markup import Table
 
@@ -28,10 +28,10 @@ class Others(Study):
     reading = "Experiments of kinds that this version cannot draw."
     kinds = ()
 
-    def shows(self, record: ExperimentRecord) -> bool:
+    def shows(self, record: ShownExperiment) -> bool:
         return record.kind not in BY_KIND
 
-    def title(self, record: ExperimentRecord) -> str:
+    def title(self, record: ShownExperiment) -> str:
         return ""
 
     def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
@@ -160,7 +160,7 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
     return errors
 
 
-def outcome(record: ExperimentRecord, first: ExperimentRecord) -> dict[str, Shown]:
+def outcome(record: ShownExperiment, first: ShownExperiment) -> dict[str, Shown]:
     """Show the outcome of an experiment, by columns: what its study compares, the number, the time,
     and the status, which says where options or images differ from those of `first`, another run's,
     so that they cannot be compared.
@@ -174,7 +174,7 @@ def outcome(record: ExperimentRecord, first: ExperimentRecord) -> dict[str, Show
     }
 
 
-def _differing(first: ExperimentRecord, second: ExperimentRecord) -> str:
+def _differing(first: ShownExperiment, second: ShownExperiment) -> str:
     """Return why two experiments of the same name cannot be compared, or an empty text."""
     # An option that one side's version does not have yet is no difference.
     shared = first.options.keys() & second.options.keys()

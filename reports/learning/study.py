@@ -17,7 +17,7 @@ from pudle import names, text
 from pudle.measuring.grouping import grouped
 from pudle.reports.cells import Cell, Shown, interval_cell, is_blank
 from pudle.reports.figures.record import Axis, Figure, Picture, file_name
-from pudle.reports.load import ExperimentRecord, Results, parsed
+from pudle.reports.load import Results, ShownExperiment, parsed
 from pudle.reports.looks import Look, Looks
 from pudle.reports.markup import Table
 from pudle.reports.summary import Spread, spread
@@ -54,7 +54,7 @@ class Method:
     label: str
     estimator: str
     depth: int | None
-    runs: list[ExperimentRecord]
+    runs: list[ShownExperiment]
 
     @property
     def warm(self) -> bool:
@@ -62,7 +62,7 @@ class Method:
         return bool(self.runs[0].options.get("warm_start"))
 
     @property
-    def good(self) -> list[ExperimentRecord]:
+    def good(self) -> list[ShownExperiment]:
         """The runs whose status is ``ok``."""
         return [run for run in self.runs if run.status == "ok"]
 
@@ -106,7 +106,7 @@ class Method:
         return merged[steps.size() == len(histories)].reset_index()
 
 
-def _methods(records: list[ExperimentRecord]) -> list[Method]:
+def _methods(records: list[ShownExperiment]) -> list[Method]:
     """Sort experiments into methods, which differ in nothing but the seed, by depth, those without
     one last.
 
@@ -189,12 +189,12 @@ class Study(ABC):
     outcome: ClassVar[Axis] = Axis("", text.DASH)
     time: ClassVar[str] = ""
 
-    def shows(self, record: ExperimentRecord) -> bool:
+    def shows(self, record: ShownExperiment) -> bool:
         """Tell whether an experiment belongs to the study."""
         return record.kind in self.kinds and record.status == "ok"
 
     @abstractmethod
-    def title(self, record: ExperimentRecord) -> str:
+    def title(self, record: ShownExperiment) -> str:
         """Return the title of an experiment, which names its data: those with one title are
         compared.
         """

@@ -32,7 +32,7 @@ from pudle.measuring.run import Run
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.measuring.stored_files import CommitRounds, Round
-from pudle.reports.load import ExperimentRecord, load
+from pudle.reports.load import ShownExperiment, load
 from pudle.reports.report import Report
 
 NAME = "synthetic-ista-lasso"
@@ -202,7 +202,7 @@ def leaves(content):
         yield from leaves(content[key]) if inner else [(content, key)]
 
 
-TYPES = {"scores": ScoreRecord, "training": ExperimentRecord, "time": CostRecord}
+TYPES = {"scores": ScoreRecord, "training": ShownExperiment, "time": CostRecord}
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -11,7 +11,7 @@ from support.processes.commands import call
 import pudle
 from pudle import Learner
 from pudle.learning.checkpoint import CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE
-from pudle.reports.load import ExperimentRecord
+from pudle.reports.load import ShownExperiment
 
 DATASET = (
     "sparse_gaussian(n_samples=60, n_features=16, n_components=18, n_nonzero_coefs=2,"
@@ -36,7 +36,7 @@ def run(tmp_path):
 def stored(folder):
     """The records that the folder of a command lists, by name."""
     listed = json.loads((folder / "run.json").read_text())["experiments"]
-    return {name: ExperimentRecord.read(folder / "store" / place) for name, place in listed.items()}
+    return {name: ShownExperiment.read(folder / "store" / place) for name, place in listed.items()}
 
 
 def test_files_resume_and_the_report(run, tmp_path):

@@ -131,7 +131,7 @@ def locked(folder: Path, writer: str) -> Iterator[None]:
 Pair = tuple[str, str]
 CostCell = tuple[str, str, str, int]
 
-Kind = TypeVar("Kind", bound=StoredFile)
+FileKind = TypeVar("FileKind", bound=StoredFile)
 Identity = TypeVar("Identity")
 
 
@@ -153,8 +153,8 @@ class Stored:
 
 
 def read_all(
-    kind: type[Kind], places: Mapping[Identity, Path], damaged: list[str]
-) -> dict[Identity, Kind]:
+    kind: type[FileKind], places: Mapping[Identity, Path], damaged: list[str]
+) -> dict[Identity, FileKind]:
     """Return the records of a kind that lie at their places, by identity; one that is missing is
     left out.
 

@@ -7,7 +7,7 @@ import this one.
 """
 
 from .grammar import file_of, move_paths, nearest, parse, shown_path
-from .kinds import KINDS, Kind, is_concrete
+from .kinds import KINDS, EntryKind, is_concrete
 from .making import (
     Spec,
     build,
@@ -32,7 +32,7 @@ __all__ = [
     "KINDS",
     "PACKAGE",
     "Entries",
-    "Kind",
+    "EntryKind",
     "Spec",
     "broken",
     "build",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..errors import first_line
 
 
-class Kind(NamedTuple):
+class EntryKind(NamedTuple):
     """A kind of things in an entry-point group: its noun, the dotted name of its base class, and
     what a user's file may hold instead.
     """
@@ -25,21 +25,21 @@ class Kind(NamedTuple):
 
 #: The groups that specs can name.
 KINDS = {
-    "estimators": Kind("estimator", "pudle.estimator:GradientEstimator"),
-    "datasets": Kind(
+    "estimators": EntryKind("estimator", "pudle.estimator:GradientEstimator"),
+    "datasets": EntryKind(
         "dataset",
         "pudle.data:Dataset",
         ", or write a function `problem` that returns a problem",
     ),
-    "algorithms": Kind("algorithm", "pudle.algorithms:Algorithm"),
-    "thresholding": Kind("thresholding rule", "pudle.algorithms.thresholding:Thresholding"),
-    "optimizers": Kind("optimizer", "pudle.learning.optimizers:Optimizer"),
-    "schedules": Kind("schedule", "pudle.learning.optimizers:Schedule"),
+    "algorithms": EntryKind("algorithm", "pudle.algorithms:Algorithm"),
+    "thresholding": EntryKind("thresholding rule", "pudle.algorithms.thresholding:Thresholding"),
+    "optimizers": EntryKind("optimizer", "pudle.learning.optimizers:Optimizer"),
+    "schedules": EntryKind("schedule", "pudle.learning.optimizers:Schedule"),
 }
 #: Groups of other things than specs can name.
 OTHERS = {
-    "problems": Kind("problem", "pudle.problems:Problem"),
-    "experiments": Kind("experiment", "pudle.measuring.experiment:Experiment"),
+    "problems": EntryKind("problem", "pudle.problems:Problem"),
+    "experiments": EntryKind("experiment", "pudle.measuring.experiment:Experiment"),
 }
 
 
@@ -52,7 +52,7 @@ def is_concrete(value: Any, base: type) -> bool:
     return isinstance(value, type) and issubclass(value, base) and not inspect.isabstract(value)
 
 
-def check_aliases(kind: Kind, cls: Any) -> tuple[str, ...]:
+def check_aliases(kind: EntryKind, cls: Any) -> tuple[str, ...]:
     """Return the aliases of a class, or raise Unusable if it lacks a `name` (an estimator: or a
     `computes`) or its aliases are no tuple of texts.
     """
