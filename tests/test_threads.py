@@ -13,6 +13,7 @@ import torch
 from support.problems.small_problems import sparse_arrays
 from support.processes.live import heed_interrupts
 from threadpoolctl import threadpool_info
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import pudle
 from pudle import threads
@@ -164,6 +165,39 @@ def test_between_two_estimates_of_a_sweep_torch_has_the_callers_threads(cores):
     torch.set_num_threads(3)
     for _ in pudle.make_estimator("conjugate_gradient").sweep(problem_of(20), Ista(), [1, 2, 3]):
         assert torch.get_num_threads() == 3
+
+
+class ThreadsOfOperations(TorchDispatchMode):
+    """Records the operations that fill tensors of at least so many entries in several threads."""
+
+    def __init__(self, entries):
+        super().__init__()
+        self.entries, self.shared = entries, []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        is_view = any(value.alias_info is not None for value in function._schema.returns)
+        tensors = [tensor for tensor in (*arguments, result) if isinstance(tensor, torch.Tensor)]
+        largest = max((tensor.numel() for tensor in tensors), default=0)
+        if largest >= self.entries and not is_view and torch.get_num_threads() > 1:
+            self.shared.append(str(function))
+        return result
+
+
+# Polishing has operations of its own, and what coordinate descent has not finished is counted after
+# all blocks.
+@pytest.mark.parametrize("name, algorithm", CASES[:-2], ids=str)
+def test_no_thread_of_torch_works_between_blocks(cores, monkeypatch, name, algorithm):
+    """After its part of an operation it waits for more by computing, for milliseconds in which
+    blocks need its core.
+    """
+    monkeypatch.setattr("pudle.algorithms.kernels.LEAST_WORK", -1e9)
+    monkeypatch.setattr(threads, "LEAST_ENTRIES", 1)
+    torch.set_num_threads(2)
+    problem = problem_of(600)
+    with ThreadsOfOperations(problem.observations.numel()) as operations:
+        pudle.make_estimator(name).estimate(problem, algorithm, 40)
+    assert operations.shared == []
 
 
 def test_torch_takes_one_thread_for_small_tensors_and_the_blocks_number_for_large_ones(cores):

@@ -96,6 +96,7 @@ def solve_by_cholesky(
     1980.
     """
     solution, bounds = hessian.new_zeros(active.shape), hessian.new_zeros(len(active))
+    sizes = active.sum(1)
     if hessian.device.type == "cpu" and chosen_path() == "numba":
         from .compiled import solve_with_bounds  # numba is slow to import
 
@@ -104,11 +105,10 @@ def solve_by_cholesky(
         run_blocks(
             lambda block: solve_with_bounds(matrix, *(array[block] for array in rows)),
             blocks_of(len(active), SYSTEMS),
-            float(active.sum(1).double().pow(3).sum()),
+            float(sizes.double().pow(3).sum()),
         )
     else:
         bounds.fill_(torch.inf)
-    sizes = active.sum(1)
     # From a tenth of the condition number on at which a system counts as singular.
     doubtful = (sizes > 0) & ~(bounds < 0.1 / (sizes * torch.finfo(hessian.dtype).eps))
     largest, singular = 1.0, 0
@@ -118,10 +118,11 @@ def solve_by_cholesky(
         largest, singular = float(systems.condition_numbers.max()), int(systems.singular.sum())
     bounds[doubtful] = 0
     # The first round raises the mark so far that the second has few systems left.
-    order = bounds.argsort(descending=True)
-    for samples in (order[:FIRST_ROUND], order[FIRST_ROUND:]):
+    first_round = bounds.topk(min(FIRST_ROUND, len(bounds))).indices
+    for samples in (first_round, torch.arange(len(bounds), device=bounds.device)):
         beyond = samples[bounds[samples] > largest]
         for _, _, matrices in groups_by_size(hessian, active[beyond]):
             values: Tensor = torch.linalg.eigvalsh(matrices)
             largest = max(largest, float((values[:, -1] / values[:, 0]).max()))
+        bounds[beyond] = 0
     return solution, largest, singular

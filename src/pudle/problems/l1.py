@@ -146,6 +146,7 @@ class DenseL1Problem(L1Problem):
         """Return ``r A`` per sample, shape (n, p)."""
         return residual @ self.matrix
 
+    @single_thread()
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         """Solve the active systems by Cholesky factors or, where these may be singular, by
         eigendecomposition; see `Problem.solve_active`. Nothing is refused.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..short_repr import short_repr
+from ..threads import torch_threads
 from ..validation import check_alike, check_tensor
 from .linearized import Linearized, Solution
 
@@ -216,7 +217,10 @@ class Problem(ABC):
 
     def initial_codes(self) -> Tensor:
         """Return all-zero codes with the parameter's dtype and device."""
-        return self.theta.new_zeros(self.code_shape)
+        # Threads of torch wait for their next work by computing, for milliseconds in which blocks
+        # of samples would need their cores.
+        with torch_threads(1):
+            return self.theta.new_zeros(self.code_shape)
 
     def check_codes(self, name: str, codes: Tensor) -> None:
         """Refuse, by InvalidArgument, codes, which `name` names, of another shape, dtype or device
