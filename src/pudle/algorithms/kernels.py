@@ -250,8 +250,11 @@ def sum_over_blocks(
     samples, tensors = len(rows[0]), (problem.theta, problem.observations, *rows)
     # Transformations of torch belong to a thread, and a GPU needs no others.
     can_split = all(tensor.device.type == "cpu" and not is_wrapped(tensor) for tensor in tensors)
+    if samples <= BLOCK or not can_split:
+        # A sweep takes hundreds of such sums: threads and a copy of the problem would cost as much.
+        return function(problem, *rows)
     work = 3.0 * samples * problem.matrix.numel()
-    run_blocks(compute, blocks_of(samples, BLOCK if can_split else max(samples, 1)), work, add)
+    run_blocks(compute, blocks_of(samples), work, add)
     return sums[0]
 
 
