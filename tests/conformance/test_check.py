@@ -289,6 +289,15 @@ def test_what_draws_that_failed_have_in_common_is_told(capsys):
     assert "in common" not in capsys.readouterr().out
 
 
+def test_options_are_blamed_only_where_draws_alone_fail_and_more_than_one(capsys):
+    """Two checks may fail on one draw; and what fails on a named specimen is not due to options."""
+    passed = [CheckRecord("claim", "", "passed", drawn="z, b=0")]
+    for drawn in (("a, b=1", "a, b=1"), ("a, b=1", "c, b=1", "")):
+        failed = [CheckRecord("claim", "", "failed", drawn=options) for options in drawn]
+        printed_result(failed + passed)
+        assert "in common" not in capsys.readouterr().out, drawn
+
+
 # --- the truth that estimators are compared with
 
 

@@ -446,9 +446,10 @@ def check_consistency(subject: Subject) -> Measurements:
             earlier, error = error, distance(subject.gradient(depth), truth.limit)
     require(
         error < VANISHED,
-        f"relative error {error:.2g} at depth {depth}, {earlier:.2g} before:"
-        " it does not vanish, though consistent_for is"
-        f" {subject.estimator.consistent_for or 'None (every loss)'}",
+        f"relative error {error:.2g} at depth {depth}, {earlier:.2g} at depth {DEEP}: it does not"
+        " vanish, though consistent_for is"
+        f" {subject.estimator.consistent_for or 'None (every loss)'}; name there the losses alone"
+        " for which it does",
         error,
         VANISHED,
     )

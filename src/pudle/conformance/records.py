@@ -63,10 +63,12 @@ class CheckRecord(NamedTuple):
 
 def options_of_failures(records: list[CheckRecord]) -> list[str]:
     """Return the options that all failed draws share, and less than half of those that passed;
-    none where one draw alone failed.
+    none where one draw alone failed, in however many checks, or where a named specimen, which has
+    no such options, failed as well.
     """
     failed, passed = _drawn_options(records, "failed"), _drawn_options(records, "passed")
-    if len(failed) < 2:
+    failed_draws = {record.drawn for record in records if record.status == "failed"}
+    if len(failed_draws) < 2 or "" in failed_draws:
         return []
     shared = []
     for option in set.intersection(*failed):

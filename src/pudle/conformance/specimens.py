@@ -127,7 +127,7 @@ class Specimen:
         They are copied for every use.
     depths : list of int
         Depths in no order, one of them twice.
-    scattered, flagged : bool
+    noncontiguous, requires_grad : bool
         Whether each tensor is a part of a larger one, or lies in memory by columns, and whether it
         requires a gradient: no estimator may rely on that.
     drawn : str
@@ -139,8 +139,8 @@ class Specimen:
     algorithm: str
     originals: tuple[Problem, Algorithm]
     depths: Sequence[int] = (SHALLOW[1], 0, *SHALLOW)
-    scattered: bool = False
-    flagged: bool = False
+    noncontiguous: bool = False
+    requires_grad: bool = False
     drawn: str = ""
 
     @property
@@ -161,20 +161,20 @@ class Specimen:
         """Make copies of the problem and the algorithm in a dtype, with new tensors, which no
         estimator can spoil for the next call.
 
-        Tensors of a `scattered` specimen have another layout in memory; those of a `flagged` one
-        require gradients.
+        Tensors of a `noncontiguous` specimen have another layout in memory; those of one that
+        `requires_grad` require gradients.
         """
 
         def new(tensor: Tensor) -> Tensor:
             """Return a copy of a tensor in the dtype and in the layout of this specimen."""
             tensor = tensor.to(dtype, copy=True)
-            if self.scattered and tensor.ndim > 1:
+            if self.noncontiguous and tensor.ndim > 1:
                 columns = tensor.mT.contiguous()
                 columns = (
                     torch.stack([columns, columns], -1)[..., 1] if len(tensor) % 2 else columns
                 )
                 tensor = columns.mT
-            return tensor.requires_grad_(self.flagged)
+            return tensor.requires_grad_(self.requires_grad)
 
         def copied(owner: T) -> T:
             return with_values(owner, **tree_map_only(Tensor, new, options_of(owner)))
@@ -185,7 +185,7 @@ class Specimen:
     @cached_property
     def truth(self) -> Truth:
         """The codes and gradients that are right."""
-        problem, algorithm = replace(self, flagged=False).make()
+        problem, algorithm = replace(self, requires_grad=False).make()
         return Truth(problem, algorithm, problem)
 
     @property
@@ -382,7 +382,7 @@ def _algorithm(draw: OptionDraws, problem: Problem) -> Algorithm:
     Options that do not go together, or with the problem, raise InvalidArgument or
     UnsupportedProblem.
     """
-    warm = draw.pick("warm", (0.0, 0.0, 0.2, 2.0))
+    warm = draw.pick("warm_start", (0.0, 0.0, 0.2, 2.0))
     initial = warm * torch.tensor(draw.random.standard_normal(problem.code_shape))
     if isinstance(problem, FixedPoint):
         return Iteration(initial=initial if warm else None)
@@ -429,8 +429,8 @@ def _specimen(draw: OptionDraws, index: int, dataset: str) -> Specimen:
         algorithm.name,
         (problem, algorithm),
         [*depths, depths[index % 3]],
-        draw.pick("scattered", (False, True)),
-        draw.pick("flagged", (False, True)),
+        draw.pick("noncontiguous", (False, True)),
+        draw.pick("requires_grad", (False, True)),
         draw.description,
     )
 

@@ -254,7 +254,8 @@ class CommitPair:
                     raise MissingResults(
                         f"{side.label} had no score after {SHARE * seconds:.0f} s, its share of"
                         f" {seconds / 60:g} --minutes, so that there is nothing to judge: give"
-                        " more, or measure less with --only, --case or --depth"
+                        f" more, e.g. --minutes {math.ceil(3 * seconds / 60):d}, or measure fewer"
+                        " estimators (--only), cases (--case) or depths (--depth)"
                     )
                 cut |= late
                 references = side.folder / "store" / "references"
