@@ -141,6 +141,12 @@ def test_the_recipe_for_conda_needs_what_the_package_needs():
     }
 
 
-def test_tests_of_mutations_are_there():
-    for path in PROJECT["tool"]["mutmut"]["pytest_add_cli_args_test_selection"]:
+def test_what_mutations_change_and_the_tests_of_it_are_there():
+    options, folders = PROJECT["tool"]["mutmut"], PROJECT["tool"]["setuptools"]["package-dir"]
+    for path in options["pytest_add_cli_args_test_selection"]:
         assert (ROOT / path).exists(), path
+    # `make mutation` copies the folders that install inside the package into it.
+    for path in options["only_mutate"]:
+        room = ".".join(Path(path).parts[1:3])
+        source = str(Path(folders[room], *Path(path).parts[3:])) if room in folders else path
+        assert [*ROOT.glob(source)], path
