@@ -2,6 +2,7 @@
 row says, and what was added works.
 """
 
+import json
 import os
 import re
 import shutil
@@ -96,12 +97,13 @@ EXPERIMENTS = {"mine-small": LearningExperiment("sparse_gaussian(n_samples=30)",
 class House:
     """A copy of the package as it is installed: in one folder, with its entry points beside it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, server):
+        self.server = server
         self.folder, self.package = folder, folder / "pudle"
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / "src" / "pudle", self.package, ignore=ignored)
+        # With what is compiled already, which holds for files that are copied with their times.
+        shutil.copytree(ROOT / "src" / "pudle", self.package)
         for name in FOLDERS:
-            shutil.copytree(ROOT / name, self.package / name, ignore=ignored)
+            shutil.copytree(ROOT / name, self.package / name)
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         self.entry_points = project["entry-points"]
 
@@ -131,22 +133,53 @@ class House:
         for group, entries in self.entry_points.items():
             lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
         (metadata / "entry_points.txt").write_text("\n".join(lines))
-        process = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=self.folder,
-            # Kernels would be compiled anew for each copy.
-            env=os.environ | {"PYTHONPATH": str(self.folder), "PUDLE_KERNELS": "torch"},
-            capture_output=True,
-            text=True,
-        )
-        assert process.returncode == 0, process.stdout + process.stderr
-        assert str(self.package) in process.stdout.splitlines()[0]
-        return process.stdout.partition("\n")[2]
+        self.server.stdin.write(json.dumps([str(self.folder), code]) + "\n")
+        self.server.stdin.flush()
+        status = int(self.server.stdout.readline())
+        printed, errors = ((self.folder / name).read_text() for name in ("printed", "errors"))
+        assert status == 0, printed + errors
+        assert str(self.package) in printed.splitlines()[0]
+        return printed.partition("\n")[2]
+
+
+#: Runs the code of each line of its input in a copy of itself, which has imported what takes long,
+#: and nothing of this package.
+SERVER = """
+import json, os, sys
+import numpy, pandas, scipy.optimize, torch
+
+for line in sys.stdin:
+    folder, code = json.loads(line)
+    copy = os.fork()
+    if copy == 0:
+        os.chdir(folder)
+        sys.path.insert(0, folder)
+        for number, name in ((1, "printed"), (2, "errors")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        exec(code, {})
+        raise SystemExit
+    print(os.waitpid(copy, 0)[1], flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        # Kernels would be compiled anew for each copy.
+        env=os.environ | {"PUDLE_KERNELS": "torch"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        yield process
+        process.stdin.close()
 
 
 @pytest.fixture
-def house(tmp_path):
-    return House(tmp_path)
+def house(tmp_path, server):
+    return House(tmp_path, server)
 
 
 BEGINNING = "import pudle; print(pudle.__file__)\n"
@@ -162,11 +195,10 @@ def test_an_estimator(house):
     house.register("estimators", "mine", "pudle.estimators.mine:Mine")
     call = SCORED.format(estimator="mine", algorithm="pudle.Ista()")
     expected = SCORED.format(estimator="alternating", algorithm="pudle.Ista()")
-    mine, alternating = house.python(BEGINNING + call + expected).splitlines()
+    origin = "import pudle.names\nprint(pudle.names.entries('estimators').origins['mine'])"
+    mine, alternating, where = house.python(BEGINNING + call + expected + origin).splitlines()
     assert mine == alternating
-    assert "built-in" in house.python(
-        BEGINNING + "import pudle.names\nprint(pudle.names.entries('estimators').origins['mine'])"
-    )
+    assert "built-in" in where
 
 
 def test_a_dataset_and_a_problem(house):
