@@ -221,6 +221,43 @@ def test_an_answer_carries_the_error_that_was_measured():
     assert str(answer_cells(chosen)["error"]) == "6.5e-23"
 
 
+def test_the_fastest_names_the_next_one_and_the_most_accurate_says_that_it_is():
+    rows = [
+        measured("third", [0.9], 9.0),
+        measured("best", [0.9], 1.0),
+        measured("next", [0.9], 3.0),
+    ]
+    chosen = answer(rows, Requirement(1e-3))
+    assert (chosen.reason, chosen.next_fastest.source) == (Reason.FASTEST, rows[2])
+    assert chosen.next_fastest.seconds.value == pytest.approx(300.0)
+    # Nothing is said of the next one where a tie is as fast.
+    tied = answer(
+        [measured("a", [0.9], 1.0, spread=0.2), measured("b", [0.9], 1.05, spread=0.2)],
+        Requirement(1e-3),
+    )
+    assert tied.tied and tied.next_fastest is None
+    assert answer(rows, Requirement(None)).reason is Reason.MOST_ACCURATE
+    assert answer(rows, Requirement(1e-12)).reason is Reason.CLOSEST
+
+
+def test_rounds_that_say_the_contrary_of_the_times_leave_a_tie():
+    """By its time alone the first is the faster one, by every round the slower one."""
+    first, second = measured("first", [0.9], 1.0), measured("second", [0.9], 1.1)
+    slower = {depth: 1.5 * values for depth, values in second.rounds.samples.items()}
+    first = dataclasses.replace(first, rounds=Rounds(slower))
+    chosen = answer([first, second], Requirement(1e-3))
+    assert (chosen.estimator, _ties(chosen)) == ("first", ("second",))
+
+
+def test_round_limits_of_memory_are_whole_mebibytes():
+    """Of 12, 24 and 96 MiB: two of 1, 2, 5 times a power of ten that divide them in three."""
+    curve = Curve(np.array([1, 2, 3]), np.array([0]), np.ones((3, 1)), np.zeros((3, 1), bool))
+    memory = Line({1: 12 * 2**20, 2: 24 * 2**20, 3: 96 * 2**20})
+    limits = [each.memory for each in budgets([Measured("one", curve, memory=memory)])]
+    # The thirds are 20 and 48 MiB.
+    assert [limit for limit in limits if limit < math.inf] == [20 * 2**20, 50 * 2**20]
+
+
 def test_round_limits_divide_what_was_measured():
     limits = [each.seconds for each in budgets([measured("small", [0.9], 1.0)])]
     assert [limit for limit in limits if limit < math.inf] == [5.0, 50.0]

@@ -25,6 +25,7 @@ import pudle
 from pudle import SparseCoding
 from pudle.references import lasso
 from pudle.references.certified import default_target
+from pudle.references.probe import probe
 from pudle.references.records import finish
 
 
@@ -201,3 +202,42 @@ def test_the_status_follows_from_the_certificate_and_the_bound(
     made = finish(gradient, error, torch.zeros(4, 2), "exact", certificate, reason)
     assert (made.status, made.bound, made.certificate) == (status, bound, certificate)
     assert words in made.reason and bool(words) == bool(made.reason)
+
+
+def test_what_is_known_of_a_problem_makes_its_default_target():
+    spec = "logistic(penalty=0.1)"
+    problem = pudle.make_dataset(spec).problem()
+    assert default_target(problem) == "exact"
+    assert default_target(dataclasses.replace(problem, constants=None)) == "limit"
+
+
+def test_a_rule_that_has_no_minimizer_makes_the_limit_the_default():
+    problem = sparse_problem("lasso")
+    hard = pudle.make_algorithm("ista(thresholding='hard')")
+    assert default_target(problem, pudle.Ista()) == default_target(problem) == "exact"
+    assert default_target(problem, hard) == "limit"
+    assert pudle.reference(problem, algorithm=hard).target == "limit"
+
+
+def test_a_probe_tells_problems_apart_that_differ_in_their_gradient_alone():
+    """Of two losses with the same value and state, one has twice the derivative in theta."""
+
+    def problem(loss):
+        return pudle.FixedPoint(
+            theta=torch.ones(2).double(),
+            step=lambda z, theta: z / 2 + theta.detach(),
+            loss=loss,
+            initial=torch.zeros(2).double(),
+        )
+
+    once, twice = (
+        probe(problem(loss), pudle.make_algorithm("iteration"))
+        for loss in (
+            lambda z, theta: (z + theta).sum(),
+            lambda z, theta: (z + 2 * theta - theta.detach()).sum(),
+        )
+    )
+    # Theta, then states, losses and gradients from two starts.
+    assert len(once) == len(twice) == 7
+    same = [a == b for a, b in zip(once, twice, strict=True)]
+    assert same == [True, True, True, False, True, True, False]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import pudle
+from pudle.references.differences import FunctionOnLine, LineValue, Move, _boole
 
 
 def drawn(*shape, seed):
@@ -200,3 +201,37 @@ def test_rounding_is_not_called_a_kink():
     reference = pudle.reference(convex(single))
     assert reference.status == "uncertified"
     assert "rounding hides" in reference.reason and "abs" not in reference.reason
+
+
+def polynomial_on_line(degree):
+    """Return the number ``z ** degree`` along the line of all z, with its own derivative."""
+
+    def function(codes, theta, move):
+        z, direction = float(codes), float(move.codes)
+        return LineValue(z**degree, (degree * z ** (degree - 1) * direction if degree else 0.0,))
+
+    zero, unit = torch.zeros(()).double(), Move(codes=torch.ones(()).double())
+    return FunctionOnLine(function, zero + 0.25, zero, unit, unit)
+
+
+@pytest.mark.parametrize("degree", range(7))
+def test_booles_rule_integrates_what_grows_with_the_fifth_power_exactly(degree):
+    """The integral of the derivative is the difference of the values, a closed form."""
+    for length in (0.5, 2.0):
+        exact = (0.25 + length) ** degree - (0.25 - length) ** degree
+        assert _boole(polynomial_on_line(degree), length) == pytest.approx(exact, rel=1e-13)
+
+
+def test_of_a_place_where_a_function_raises_value_and_slope_are_unknown():
+    def function(codes, theta, move):
+        if float(codes) > 1:
+            raise ValueError("not defined here")
+        return LineValue(1.0, (2.0,))
+
+    start, unit = torch.zeros(()).double(), Move(codes=torch.ones(()).double())
+    line = FunctionOnLine(function, start, start, unit, unit)
+    assert line.at(0.5) == LineValue(1.0, (2.0,))
+    unknown = line.at(2.0)
+    assert np.isnan(unknown.value) and np.isnan(unknown.slope)
+    with pytest.raises(ValueError, match="not defined here"):
+        FunctionOnLine(function, start + 2, start, unit, unit).at(0)

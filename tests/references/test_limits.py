@@ -1,6 +1,7 @@
 """Limits of algorithms, the references for thresholding rules that lead to no minimizer."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -94,3 +95,27 @@ def test_a_step_that_is_not_defined_everywhere_has_a_reason():
     )
     limit = pudle.reference(problem, "limit", pudle.Iteration())
     assert limit.status == "uncertified" and "still changes" in limit.reason
+
+
+@pytest.mark.parametrize("penalty, share", [(1e3, 1.0), (1e-6, 0.0)])
+def test_a_certificate_counts_the_codes_that_are_all_zero(penalty, share):
+    """Above the largest correlation every code is zero, and far below it none is."""
+    problem = dataclasses.replace(sparse_problem("reconstruction"), penalty=penalty)
+    largest = (problem.observations @ problem.dictionary).abs().max()
+    assert (penalty > largest) == (share == 1.0)
+    reference = pudle.reference(problem, "limit", algorithm=pudle.Fista())
+    assert reference.certificate.zero_codes == share
+
+
+def test_where_there_is_no_limit_no_sample_is_certified():
+    problem = pudle.FixedPoint(
+        theta=torch.ones(2).double(),
+        step=lambda z, theta: 3 * z + theta,
+        loss=lambda z, theta: z.sum(),
+        initial=torch.ones(2).double(),
+    )
+    reference = pudle.reference(problem)
+    assert reference.status == "uncertified" and reference.reason.startswith("no limit")
+    assert reference.gradient.isnan().all() and reference.bound == math.inf
+    # The state of a fixed point is one system.
+    assert (reference.certificate.samples, reference.certificate.uncertified) == (1, 1)

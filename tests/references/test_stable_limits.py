@@ -149,3 +149,19 @@ def test_a_solution_that_the_step_leaves_is_refused_at_any_size(size):
 def test_several_tensors_as_theta_are_refused_with_the_way_out():
     text = refusal(lambda: iteration(np.eye(2), theta={"weight": torch.zeros(2)}))
     assert "theta is a dict" in text and "torch.func.functional_call" in text
+
+
+@pytest.mark.parametrize(
+    "factor, stable, growth", [(0.5, True, 1.0), (0.9, True, 1.0), (-1.5, False, None)]
+)
+def test_powers_of_a_number_are_those_of_the_number(factor, stable, growth):
+    """The largest of all powers of a contraction is the zeroth, which is one."""
+    seen = stability(Linearized(lambda z: z - factor * z, torch.zeros(1, 1).double(), joint=True))
+    assert seen.stable is stable and seen.radius == pytest.approx(abs(factor))
+    assert growth is None or seen.growth == growth
+
+
+def test_a_step_that_loses_all_digits_at_once_is_not_stable():
+    codes = torch.zeros(1, 3).double()
+    seen = stability(Linearized(lambda z: z - 1e17 * z, codes, joint=True))
+    assert not seen.stable and seen.radius == pytest.approx(1e17)

@@ -4,6 +4,7 @@ differences and extended precision.
 
 import dataclasses
 import functools
+import math
 import re
 import tempfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from support.oracles.in_numpy import Quadratic, solve
 import pudle
 from pudle.algorithms.unrolling import direct_gradients
 from pudle.problems.linearized import norm
-from pudle.references.strongly_convex import bounded_gradient
+from pudle.references.strongly_convex import bounded_gradient, measured_roundings, parts_at
 
 SPECS = {
     "quadratic": "quadratic(n_samples=60, n_inner=20, n_outer=4, kappa={kappa}, seed={seed})",
@@ -260,3 +261,43 @@ def test_a_false_claim_is_uncertified_with_one_line(changes, reason):
 def test_what_is_no_problem_is_refused_with_one_line(changes, reason):
     text = refusal(lambda: pudle.reference(one(**changes)))
     assert re.search(reason, text), text
+
+
+def canceling(offset):
+    """Return the squared distance from theta, which is the minimizer, plus a large number times a
+    sum that is zero: each entry of the slope is ``z - theta + offset - offset``.
+    """
+    return pudle.StronglyConvex(
+        theta=torch.zeros(3).double(),
+        objective=lambda z, theta: (
+            (z - theta).square().sum() / 2 + offset * z.sum() - (offset * z).sum()
+        ),
+        loss=lambda z, theta: z.sum(),
+        initial=torch.zeros(1, 3).double(),
+        modulus=lambda theta: 1.0,
+    )
+
+
+def test_where_the_slope_is_no_number_all_bounds_are_infinite():
+    """NaN would be below every other bound that it is compared with."""
+    problem = canceling(0.0)
+    state = torch.full((1, 3), torch.nan).double()
+    unknown = bounded_gradient(problem, state, torch.ones_like(state))
+    assert (unknown.state, unknown.adjoint, unknown.error) == (math.inf,) * 3
+
+
+def test_measured_roundings_grow_with_terms_that_cancel():
+    """The slope at one is one, and its rounding that of the offset, each of the operations that it
+    takes part in rounding it by half of eps at most.
+    """
+
+    def measured(offset):
+        problem, codes = canceling(offset), torch.ones(1, 3).double()
+        parts = parts_at(problem, codes, codes)
+        return measured_roundings(problem, codes, codes, problem.smooth_gradient(codes), parts)
+
+    small, large = measured(0.0), measured(1e8)
+    unit = 2.0**-53
+    # 64 times what a few roundings of three entries make.
+    assert unit < small.slope < 64 * 20 * unit
+    assert 1e8 * unit < large.slope < 64 * 20 * 1e8 * unit

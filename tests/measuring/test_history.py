@@ -1,0 +1,122 @@
+"""asv's results of a commit, from the store: their values, and what is said where they cannot
+be written.
+"""
+
+import json
+import math
+import statistics
+from types import SimpleNamespace
+
+import pytest
+from asv.results import Results
+from support.problems.small_problems import TINY
+from support.processes.repositories import git, repository
+from support.records.synthetic import write_every_kind
+
+from pudle.measuring import history
+from pudle.measuring.store import read_stored
+from pudle.workers import Outcome
+
+CASE, ACCURACY = "synthetic-ista-lasso", "accuracy.synthetic_ista_lasso.track_{}"
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A folder of results with a file of every kind, a repository, and its commit."""
+    write_every_kind(tmp_path / "home")
+    root = repository(tmp_path / "repository")
+    return tmp_path / "home" / "quick", root, git(root, "rev-parse", "HEAD")
+
+
+def test_asv_reads_the_median_over_seeds_and_no_time_of_a_depth_that_was_not_timed(stored):
+    folder, root, commit = stored
+    assert history.update_history(folder, root, commit) == []
+    (path,) = (folder / "results").glob(f"*/{commit[:8]}-*.json")
+    results = Results.load(str(path))
+    assert results.commit_hash == commit
+    assert results.date == 1000 * int(git(root, "show", "--no-patch", "--format=%ct", commit))
+    parameters = [["'alternating'", "'backprop'"], ["10"]]
+    scores = read_stored(folder.parent, folder.name).scores
+    for metric in ("relative_error", "code_error", "cosine_error"):
+        medians = [
+            statistics.median(
+                getattr(row, metric) for row in scores[CASE, name].scores if row.depth == 10
+            )
+            for name in ("alternating", "backprop")
+        ]
+        values = results.get_result_value(ACCURACY.format(metric), parameters)
+        assert values == pytest.approx(medians, rel=1e-15), metric
+    assert results.get_result_value(ACCURACY.format("status"), parameters) == [0.0, 0.0]
+    for name in ("timing.{}.time_estimate", "memory.{}.peakmem_estimate"):
+        assert all(
+            map(
+                math.isnan,
+                results.get_result_value(name.format(CASE.replace("-", "_")), parameters),
+            )
+        )
+    # The folder of results can be copied with what its configuration names.
+    configuration = json.loads((folder / "asv.conf.json").read_text())
+    assert (folder / configuration["repo"]).resolve() == root.resolve()
+
+
+def test_a_history_that_was_not_written_is_said_and_tried_again(stored, monkeypatch):
+    folder, root, commit = stored
+    outcomes = iter([Outcome(None, "error", "no space left"), Outcome(None)])
+    monkeypatch.setattr(history, "run_in_copy", lambda *arguments: next(outcomes))
+    noted = folder / "runs" / f"{commit}.history"
+    broken = history.update_history(folder, root, commit)
+    assert broken == [("asv's history of commits was not written", "no space left")]
+    assert not noted.exists()
+    # The second outcome is taken, and after it none is needed.
+    assert history.update_history(folder, root, commit) == [] and noted.exists()
+    assert history.update_history(folder, root, commit) == []
+
+
+class Cells:
+    """A class of benchmarks as asv finds it."""
+
+    case = TINY
+
+    def __init__(self, metric="", rows=None):
+        self.metric, self.rows = metric, rows
+
+    def look_up(self, record, depth):
+        self.value = record[depth]
+
+    def track(self, estimator, depth):
+        if isinstance(self.value, Exception):
+            raise self.value
+        return self.value
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        # asv shows the process's peak, of which the estimate is a part.
+        ({"value": 3.0, "baseline": 40.0}, 43.0),
+        ({"value": 2.0, "samples": [1.0, 2.0, 3.0]}, [1.0, 2.0, 3.0]),
+        ({"value": 2.0}, 2.0),
+        ({"status": "error"}, None),
+        ({"status": "skipped"}, math.nan),
+        (None, math.nan),
+    ],
+)
+def test_a_cost_is_a_peak_samples_a_failure_or_skipped(record, expected):
+    empty = {"status": "ok", "value": None, "baseline": None, "samples": []}
+    costs = {("seconds", TINY.name, "one", 5): SimpleNamespace(**empty | record)} if record else {}
+    function = Cells("seconds").track
+    value = history._cost_value(SimpleNamespace(costs=costs), function, "one", 5)
+    assert value == pytest.approx(expected, nan_ok=True) if expected is not None else value is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(2, 2.0), (NotImplementedError("a finding"), math.nan), (RuntimeError("broke"), None)],
+)
+def test_an_accuracy_is_a_number_skipped_for_a_finding_and_missing_for_a_failure(value, expected):
+    stored = SimpleNamespace(scores={(TINY.name, "one"): {5: value}})
+    found = history._accuracy_value(stored, Cells().track, "one", 5)
+    assert found == pytest.approx(expected, nan_ok=True) if expected is not None else found is None
+    # An estimator or a depth that is not stored is skipped.
+    assert math.isnan(history._accuracy_value(stored, Cells().track, "other", 5))
+    assert math.isnan(history._accuracy_value(stored, Cells().track, "one", 6))
