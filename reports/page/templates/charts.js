@@ -76,9 +76,11 @@ function chartOf(figure, { y: upward = state.y, ...more } = {}) {
     spec.layer.at(-1).encoding.tooltip = tooltip;
     spec.params = [{ name: "size", value: rows.length > 300 ? 7 : 34 }];
   }
+  // The room of the longest name beside the cells, by about six pixels a letter.
+  const named = 60 + 6 * Math.max(0, ...rows.map((row) => String(row.y).length));
   return {
     ...figure, ...more, spec, data, about: `${y.title} against ${x.title}. ${figure.about}`,
-    least: figure.wide ? 200 + (all.some(({ text }) => text?.[5]) ? 62 : 26) * across.size : 0,
+    least: figure.wide ? named + (all.some(({ text }) => text?.[5]) ? 76 : 26) * across.size : 0,
     wide: figure.wide && across.size > 3, columns: Object.keys(figure.rows),
     blank: all.length && !kept.length ? "No estimator is chosen." : "Nothing was measured here.",
   };
