@@ -7,17 +7,32 @@ from typing import NamedTuple
 
 from pudle import answers as engine
 from pudle import text
-from pudle.answers import Answer, Measured, Requirement, answer
+from pudle.answers import SAME_ERROR, Answer, Measured, Requirement, answer
 from pudle.reports.cells import Cell, Shown, achievement, answer_cells
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
-from pudle.sentences import reason_text, requirement_text
+from pudle.sentences import reason_text, requirement_text, shortened_ties
 from pudle.text import DASH
 
 #: Required errors that the page offers; None asks for the least.
 ERRORS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, None)
 #: Columns of the table of answers.
 COLUMNS = [*"problem use error depth time memory".split(), "best unrolled", "why"]
+
+
+#: How to read the budgets, with ``{least}`` and ``{tie}`` of where times are measured, or of where
+#: they are not.
+READING_BUDGETS = (
+    "For a given error: the estimator that reaches it {least}. For a given time or memory: the"
+    " estimator with the least error (the greatest over the seeds) that was measured within it; of"
+    " errors that are nearly the same, the fastest. A tie: {tie}; for a time or memory, with errors"
+    f" that differ by less than {SAME_ERROR:.0%} as well."
+)
+TIMED = {"least": "in the least time", "tie": "not distinguishable in time, nor by memory"}
+UNTIMED = {
+    "least": "with the least depth, because nothing was timed",
+    "tie": "the same depth",
+}
 
 
 class ProblemAnswer(NamedTuple):
@@ -73,7 +88,7 @@ def _problem_answer(
         why += " Scored against a limit."
     row = {
         "problem": Cell(label, case=source.case),
-        "use": _pair(best).with_mark(best=True),
+        "use": _pair(best).with_details(*_alternatives(best)).with_mark(best=True),
         **answer_cells(best),
         "best unrolled": best_unrolled,
         "why": Cell(why),
@@ -81,14 +96,26 @@ def _problem_answer(
     return ProblemAnswer(source.case, best, unrolled, row)
 
 
+def _alternatives(chosen: Answer) -> list[str]:
+    """Name what is as good as an answer, a text for each, or the first and how many others there
+    are.
+    """
+    names = [f"{source.estimator} with {source.algorithm}" for source in chosen.as_good]
+    return [f"or {name}" for name in shortened_ties(names)]
+
+
 def _unrolled_cell(chosen: Answer) -> Cell:
     """Show the best unrolled pair, or that it misses what is required and by how much."""
     cells, goal = answer_cells(chosen), chosen.requirement.error
-    value = achievement(chosen)[1] if chosen.reached else cells["time"].text
-    about = f"error {cells['error']}, {cells['depth']}"
-    if not chosen.reached and goal is not None:
-        about = f"does not reach {text.number(goal, 1)}: {about}"
-    return _pair(chosen, value, about)
+    if not chosen.reached:
+        value, about = cells["time"].text, f"error {cells['error']}, {cells['depth']}"
+        if goal is not None:
+            about = f"does not reach {text.number(goal, 1)}: {about}"
+        return _pair(chosen, value, about)
+    about = f"error {cells['error']}"
+    if chosen.is_timed:
+        about += f", {cells['depth']}"
+    return _pair(chosen, achievement(chosen)[1], about)
 
 
 def _pair(chosen: Answer, value: str = "", *details: str) -> Cell:
@@ -109,6 +136,11 @@ def answers_table(results: Results, rows: Iterable[ProblemAnswer]) -> Table:
     """
     table = Table.of([row.cells for row in rows], COLUMNS)
     return table if results.solvers else table.without("best unrolled")
+
+
+def reading_budgets(is_timed: bool) -> str:
+    """Say how to read the budgets where times are measured, or where they are not."""
+    return READING_BUDGETS.format_map(TIMED if is_timed else UNTIMED)
 
 
 def budgets(results: Results, algorithm: str = "") -> Table:

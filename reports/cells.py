@@ -31,12 +31,17 @@ class Cell:
     #: Name of the case that the text stands for; empty if it is the text.
     case: str = ""
 
+    @property
+    def tail(self) -> str:
+        """The details as they follow the text on one line."""
+        return "".join(
+            f" {line}" if line.startswith(("(", "with ", "or ")) else f", {line}"
+            for line in self.details
+        )
+
     def __str__(self) -> str:
         """Return the text with its details."""
-        details = (
-            f" {line}" if line.startswith(("(", "with ")) else f", {line}" for line in self.details
-        )
-        return "".join((self.text, *details))
+        return self.text + self.tail
 
     def with_details(self, *details: str) -> Cell:
         """Return the cell with more details."""
@@ -124,18 +129,17 @@ def achievement(answer: Answer) -> tuple[str, str]:
     """Return the estimator of an answer, empty unless the requirement is met or the answer is the
     most accurate within limits, and what it achieves.
 
-    That is its time or, where none is known, its depth, with the number of those that cannot be
-    distinguished from it; within limits its error, or ``none``. Else it is why there is none: ``not
-    reached``, or a dash where nothing was measured.
+    That is its time or, where none is known, its depth; within limits its error, or ``none``; and
+    with how many others it ties. Else it is why there is none: ``not reached``, or a dash where
+    nothing was measured.
     """
+    ties = f", tie with {text.count(len(answer.as_good), 'other')}" if answer.as_good else ""
     if answer.reached:
         achieved = f"≤ {text.count(int(answer.depth), answer.unit)}"
-        if not isnan(answer.seconds.value):
+        if answer.is_timed:
             achieved = cost_text(answer.seconds, text.seconds)
-        if answer.tied:
-            achieved += f", not distinguishable from {text.count(len(answer.tied), 'other')}"
-        return answer.estimator, achieved
+        return answer.estimator, f"{achieved}{ties}"
     if answer.requirement.limited:
-        error = f"error {text.number(answer.error)}" if answer.estimator else "none"
+        error = f"error {text.number(answer.error)}{ties}" if answer.estimator else "none"
         return answer.estimator, error
     return "", "not reached" if answer.estimator else DASH

@@ -3,14 +3,18 @@ measured and by what the classes of the estimators declare.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from pudle import text
-from pudle.answers import ERROR, Measured, Requirement
+from pudle.answers import ERROR, Answer, Measured, Requirement
 from pudle.measuring.grouping import grouped
 from pudle.measuring.results.score import ScoreRecord
 from pudle.reports.answers import ProblemAnswer
 from pudle.reports.load import Results
+from pudle.sentences import shortened_ties
 
+#: An estimator, or its pair with an algorithm.
+Name = TypeVar("Name", str, tuple[str, str])
 #: The outer loss that is the inner objective itself.
 INNER_OBJECTIVE = "lasso"
 STATIONARY = "The codes minimize this loss too, so that its derivative in them vanishes there:"
@@ -45,8 +49,10 @@ def recommendations(
 
 
 def _lead(rows: Sequence[ProblemAnswer], requirement: Requirement) -> str:
-    """Say which pair of estimator and algorithm answers all of some problems, if one does, or on
-    how many nothing reaches the required error, or that it depends.
+    """Say which pairs of estimator and algorithm answer all of some problems, if some do, and that
+    they tie; or on how many nothing reaches the required error, or that it depends.
+
+    What is not timed is not recommended: others may be faster.
     """
     missed = [row for row in rows if not row.best.reached]
     if missed and requirement.error is not None:
@@ -54,14 +60,72 @@ def _lead(rows: Sequence[ProblemAnswer], requirement: Requirement) -> str:
         number = len(missed) if len(missed) < len(rows) else "all"
         problems = text.count(len(rows), "problem")
         return f"on {number} of {problems} nothing reaches an error of {error}."
-    pairs = {(row.best.estimator, row.best.source.algorithm) for row in rows if row.best.source}
-    estimators = {estimator for estimator, _ in pairs}
-    if len(pairs) == 1:
-        ((estimator, algorithm),) = pairs
-        return f"use `{estimator}` with `{algorithm}`."
-    if len(estimators) == 1:
-        return f"use `{estimators.pop()}`, with the algorithm of each row."
-    return "the answer depends on the dataset." if estimators else "no answer."
+    answered = [row.best for row in rows if row.best.source]
+    if not answered:
+        return "no answer."
+    best_pairs = [
+        [(source.estimator, source.algorithm) for source in _best_sources(best)]
+        for best in answered
+    ]
+    if pairs := _common(best_pairs):
+        return _use(_pairs_text(pairs), len(pairs), answered)
+    best_estimators = [[estimator for estimator, _ in pairs] for pairs in best_pairs]
+    if estimators := _common(best_estimators):
+        names = _either([f"`{estimator}`" for estimator in estimators])
+        return _use(f"{names}, with the algorithm of each row", len(estimators), answered)
+    return "the answer depends on the dataset."
+
+
+def _best_sources(best: Answer) -> list[Measured]:
+    """Return what an answer names and what is as good."""
+    return [source for source in (best.source, *best.as_good) if source]
+
+
+def _common(groups: Sequence[Sequence[Name]]) -> list[Name]:
+    """Return what is in all of some groups, each once and in the order of the first."""
+    first, *others = groups
+    return [name for name in dict.fromkeys(first) if all(name in group for group in others)]
+
+
+def _pairs_text(pairs: Sequence[tuple[str, str]]) -> str:
+    """Name pairs of estimator and algorithm as alternatives, the algorithm once where they share
+    it.
+    """
+    algorithms = {algorithm for _, algorithm in pairs}
+    if len(algorithms) > 1:
+        return _either([f"`{estimator}` with `{algorithm}`" for estimator, algorithm in pairs])
+    comma = "," if len(pairs) > 1 else ""
+    return f"{_either([f'`{name}`' for name, _ in pairs])}{comma} with `{pairs[0][1]}`"
+
+
+def _either(names: Sequence[str]) -> str:
+    """Join the names of alternatives: ``a or b``, beyond a few ``a or 3 others``."""
+    return " or ".join([names[0], *shortened_ties(names[1:])])
+
+
+def _use(names: str, n_names: int, answered: Sequence[Answer]) -> str:
+    """Say that some alternatives answer all of some problems, and what that rests on: a tie, or a
+    depth where nothing is timed.
+    """
+    by_error = answered[0].requirement.error is None
+    if not all(best.is_timed or best.n_near == 1 for best in answered):
+        with_more = "others as accurate" if by_error else "others with more layers"
+        faster = (
+            f", and {with_more} may be faster" if any(best.n_deeper for best in answered) else ""
+        )
+        if n_names > 1:
+            return (
+                f"{names}: tie in {'error and depth' if by_error else 'depth'}; not timed{faster}."
+            )
+        of_what = " of the most accurate" if by_error else " that reaches the error"
+        return f"{names} has the least depth{of_what}; not timed{faster}."
+    if n_names > 1:
+        error = "in error, and " if by_error else ""
+        return f"use {names}: a tie, {error}not distinguishable in time."
+    if any(best.tied for best in answered):
+        smaller = "" if by_error else ", or as fast with less memory"
+        return f"use {names}: no other is distinguishably faster{smaller}."
+    return f"use {names}."
 
 
 def _reason(
@@ -71,12 +135,16 @@ def _reason(
     are stationary, or because others keep an error; an empty text where neither holds.
     """
     claims = {record.estimator: record for record in results.records if record.case.loss == loss}
-    chosen = {claims[row.best.estimator].computes for row in rows if row.best.estimator in claims}
-    computes = chosen.pop() if len(chosen) == 1 else ""
+    best_estimators = [
+        [source.estimator for source in _best_sources(row.best)] for row in rows if row.best.source
+    ]
+    common = _common(best_estimators) if best_estimators else []
+    kinds = {claims[name].computes for name in common if name in claims}
+    computes = next((kind for kind in WHY_STATIONARY if kind in kinds), "")
     least = requirement.error or ERROR
     # A problem may take other samples for its loss, whose minimizers its codes are not then.
     exact = all(row.best.measured_error <= least for row in rows)
-    if loss == INNER_OBJECTIVE and computes in WHY_STATIONARY and exact:
+    if loss == INNER_OBJECTIVE and computes and exact:
         return f"{STATIONARY} {WHY_STATIONARY[computes]}"
     answered = {row.best.estimator for row in rows}
     names = {row.case for row in rows}

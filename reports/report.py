@@ -19,7 +19,13 @@ from pudle.errors import InvalidArgument
 from pudle.measuring.grouping import grouped
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
-from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
+from pudle.reports.answers import (
+    ProblemAnswer,
+    answers,
+    answers_table,
+    budgets,
+    reading_budgets,
+)
 from pudle.reports.cells import Shown
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
@@ -233,6 +239,7 @@ class Report:
             reading_rates=READING_RATES,
             answers=answers_table(self.results, self.answers),
             budgets=budgets(self.results),
+            reading_budgets=reading_budgets(bool(tables.where_timed(self.results))),
             kinds=cases.KINDS,
             folder=FIGURES,
             image=next((ending for ending in ("svg", "png") if ending in self.linked), ""),

@@ -5,7 +5,6 @@ one entry of `COLUMNS`.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
 from math import floor, inf, isinf, isnan, log10, nan
 from sys import float_info
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from pudle import text
-from pudle.answers import ERROR, Point
+from pudle.answers import ERROR, SAME_ERROR, Point
 from pudle.measuring import stored_files
 from pudle.measuring.check_results import FAILED, NOT_CHECKED
 from pudle.measuring.grouping import grouped
@@ -500,14 +499,19 @@ def _most_accurate(scored: Sequence[Summary]) -> str:
         error = text.number(max(row.deepest.error.value for row in bound))
         return f"Most accurate at depth {depth:.0f}: {names}, all at the certified bound ({error})."
     best = min(last, key=lambda row: row.deepest.error.value)
+    least = best.deepest.error.value
+    near = [row for row in last if row.deepest.error.value - least <= SAME_ERROR * least]
+    if len(near) > 1:
+        names = text.listing([f"`{row.estimator}`" for row in near])
+        error = f"{text.number(least)} (differences below {SAME_ERROR:.0%})"
+        return f"Most accurate at depth {depth:.0f}: {names}, {error}."
     errors = best.deepest.by_seed
     won = sum(
         error <= min(row.deepest.by_seed.get(seed, inf) for row in last)
         for seed, error in errors.items()
     )
     wins = f" (best in {won} of {len(errors)} seeds)" if len(last) > 1 and len(errors) > 1 else ""
-    error = text.number(best.deepest.error.value)
-    return f"Most accurate at depth {depth:.0f}: `{best.estimator}`, {error}{wins}."
+    return f"Most accurate at depth {depth:.0f}: `{best.estimator}`, {text.number(least)}{wins}."
 
 
 # -- what a report rests on: how much was measured, what is still to be measured, and what broke
@@ -686,17 +690,12 @@ def _of_numbers(results: Results) -> Iterator[str]:
             " machine meanwhile is not recorded: ratios, which were measured in turns, hold better"
             " than seconds."
         )
-    falls = [
-        higher - lower
-        for case in results.measured.values()
-        for source in case
-        for higher, lower in pairwise(dict(sorted(source.memory.measured.items())).values())
-    ]
-    if (fall := max(falls, default=0.0)) > 0:
+    sources = [source for case in results.measured.values() for source in case]
+    if (noise := max((source.memory_noise for source in sources), default=0.0)) > 0:
         yield (
             "Memory is the peak of a process, measured once at each depth. What an allocator keeps"
-            f" varies: a deeper run took up to {text.memory(fall)} less than a shallower one of the"
-            " same estimator. Smaller differences say nothing."
+            f" varies: a deeper run took up to {text.memory(noise)} less than a shallower one of"
+            " the same estimator. Smaller differences say nothing, and decide no answer."
         )
     known = [(key[0], row.condition_number or 0) for key, row in results.references.items()]
     if ill := dict.fromkeys(case for case, number in known if number > ILL):

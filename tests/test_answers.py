@@ -23,6 +23,7 @@ from pudle.answers import (
     budgets,
     closest,
     depth_to,
+    memory_noise,
 )
 from pudle.reports.answers import answers
 from pudle.reports.cells import answer_cells
@@ -73,9 +74,9 @@ def test_of_two_that_are_equally_close_the_cheaper_is_the_better():
 
     slow, quick = point("slow", 0.0659, 0.63), point("quick", 0.066, 0.34)
     worse = point("worse", 0.07, 0.01)
-    assert closest([slow, quick, worse]) is quick
+    assert closest([slow, quick, worse]) == [quick]
     # What was not timed is no better for it.
-    assert closest([slow._replace(seconds=Cost(math.nan)), quick, worse]) is quick
+    assert closest([slow._replace(seconds=Cost(math.nan)), quick, worse]) == [quick]
 
 
 def _ties(chosen):
@@ -130,8 +131,7 @@ def test_the_cheapest_within_the_limits_is_chosen_else_the_closest():
     assert answer(every, Requirement(1e-12)).depth == 100
     assert answer(every, Requirement(1e-3, seconds=0.1)).estimator == ""
     # Without times it is the more accurate of those at the same depth, in whatever order.
-    untimed = [Measured(each.estimator, each.errors) for each in every]
-    for some in (untimed, untimed[::-1]):
+    for some in (untimed(*every), untimed(*every[::-1])):
         assert answer(some, Requirement(1e-3)).estimator == "deep"
     # One seed needs more layers than were measured, and its error is the one that is named.
     uneven = answer([measured("small", [0.9, 0.9, 0.99], 1.0)], Requirement(1e-2))
@@ -193,6 +193,72 @@ def test_of_those_that_take_the_same_time_the_smallest_comes_first():
     assert reason_text(chosen).startswith("Least memory of the fastest")
     least = answer([measured("worse", [0.90001], 1.0, spread=0.2), small], Requirement(None))
     assert least.estimator == "small"
+
+
+def test_a_memory_difference_below_the_noise_is_no_reason():
+    """Their times tie, and 2.23 is beside 1.68 MiB where a deeper run took 2.77 MiB less."""
+    large = measured("large", [0.9], 1.0, memory=2.23, spread=0.2)
+    small = measured("small", [0.9], 1.05, memory=1.68, spread=0.2)
+    for noise, name, as_good in ((0.0, "small", ()), (2.77 * 100, "large", ("small",))):
+        rows = [dataclasses.replace(row, memory_noise=noise) for row in (large, small)]
+        chosen = answer(rows, Requirement(1e-3))
+        assert chosen.estimator == name
+        assert tuple(tie.estimator for tie in chosen.as_good) == as_good
+        assert ("memory" in reason_text(chosen)) == (not noise)
+    # What is not known is no reason either.
+    unknown = dataclasses.replace(large, memory=Line({}))
+    assert answer([unknown, small], Requirement(1e-3)).as_good == (small,)
+
+
+@pytest.mark.parametrize(
+    "lines, noise",
+    [
+        ([], 0.0),
+        ([{1: 1.0, 10: 2.0, 100: 4.0}], 0.0),
+        ([{100: 4.0, 10: 7.0, 1: 6.0}, {1: 5.0, 10: 4.5}], 3.0),
+        ([{1: 9.0}], 0.0),
+    ],
+)
+def test_the_noise_of_memory_is_how_far_it_falls_with_depth(lines, noise):
+    assert memory_noise(map(Line, lines)) == noise
+
+
+def untimed(*rows):
+    """Return estimators of which errors alone are known."""
+    return [Measured(row.estimator, row.errors) for row in rows]
+
+
+def test_without_times_the_same_depth_is_a_tie():
+    """Whatever their errors, as long as they are small enough."""
+    ties = [measured(name, [rate], 1.0) for name, rate in (("a", 0.9), ("b", 0.8), ("c", 0.7))]
+    deeper = measured("deeper", [0.999], 1.0)
+    chosen = answer(untimed(deeper, *ties[:2]), Requirement(1e-3))
+    assert (chosen.estimator, _ties(chosen)) == ("b", ("a",)) and not chosen.is_timed
+    assert (
+        reason_text(chosen) == "Least depth to an error of 1e-3, a tie with `a`; not timed there."
+    )
+    several = reason_text(answer(untimed(*ties, measured("d", [0.6], 1.0)), Requirement(1e-3)))
+    assert "a tie with `c` and 2 others" in several
+
+
+def test_errors_that_are_nearly_the_least_are_a_tie():
+    """Of all within 1 % the fastest is the answer, which says so."""
+    near = [measured("near", [0.90001], 1.0), measured("least", [0.9], 3.0)]
+    worse = measured("worse", [0.95], 0.1)
+    chosen = answer([*near, worse], Requirement(None))
+    assert (chosen.estimator, chosen.n_near, chosen.tied) == ("near", 2, ())
+    assert reason_text(chosen) == (
+        "Most accurate up to 100 layers: the fastest of 2 estimators within 1% of the least error."
+    )
+    alone = answer([near[1], worse], Requirement(None))
+    assert reason_text(alone) == "Most accurate up to 100 layers."
+    tied = answer(untimed(*near, worse), Requirement(None))
+    assert (tied.estimator, _ties(tied)) == ("least", ("near",))
+    assert "a tie with `near`; not timed" in reason_text(tied)
+    missed = reason_text(answer(untimed(*near, worse), Requirement(1e-12)))
+    assert "comes closest: the least depth of 2 estimators within 1%" in missed
+    noisy = [measured(name, [0.9], 1.0, spread=0.2) for name in ("one", "two")]
+    assert "not distinguishable in time from `" in reason_text(answer(noisy, Requirement(None)))
 
 
 def test_an_answer_says_how_the_other_pairs_compare():

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 import pudle
 from pudle import text
+from pudle.reports.answers import reading_budgets
 from pudle.reports.figures import cases
 from pudle.reports.glossary import ABOUT
 from pudle.reports.load import parsed
@@ -61,7 +62,7 @@ def html(reports: Reports) -> str:
     )
     environment.filters |= {"code": _code, "breakable": _breakable, "zip": zip}
     environment.filters |= {"pending": pending_sentence, "where_timed": where_timed}
-    environment.filters |= {"unselected": unselected}
+    environment.filters |= {"unselected": unselected, "reading_budgets": reading_budgets}
     return environment.get_template("page.html.j2").render(
         style=Markup(_template("style.css")),
         # The browser runs scripts of these very texts and no others, whoever puts them into the

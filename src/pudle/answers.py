@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from math import floor, inf, isnan, log, log10, nan
 from typing import NamedTuple
 
@@ -119,6 +120,12 @@ class Line:
         return np.array([0, *depths, EXTRAPOLATION * depths[-1]]), np.array([first, *values, last])
 
     @property
+    def greatest_fall(self) -> float:
+        """By how much the cost falls at most from a measured depth to the next one, 0 if never."""
+        values = [value for _, value in sorted(self.measured.items())]
+        return max((0.0, *(higher - lower for higher, lower in pairwise(values))))
+
+    @property
     def last(self) -> tuple[float, float]:
         """The deepest measured depth and the cost there, NaN where there is none."""
         depth = max(self.measured, default=nan)
@@ -142,6 +149,13 @@ class Line:
 
 
 NO_LINE = Line({})
+
+
+def memory_noise(memories: Iterable[Line]) -> float:
+    """Return the difference up to which two of some memories say nothing: by so much at most does
+    a deeper run take less than a shallower one of the same estimator; 0 where none does.
+    """
+    return max((line.greatest_fall for line in memories), default=0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +229,9 @@ class Measured:
     case: str = ""
     #: Whether the algorithm's iterations can be differentiated.
     differentiable: bool = True
+    #: Its memory and another one say nothing if they differ by no more than this, see the function
+    #: of that name.
+    memory_noise: float = 0.0
 
     def time(self, depth: float) -> Cost:
         """Return the time at a depth."""
@@ -340,8 +357,14 @@ class Answer:
     memory: Cost = Cost(nan)
     #: Quartiles of the time over the rounds.
     interval: tuple[float, float] = (nan, nan)
-    #: What cannot be told from it in time.
+    #: What ties with it: what cannot be told from it in time or, where nothing is timed, has the
+    #: same depth; where it is chosen by the error, only what has nearly the same error.
     tied: tuple[Measured, ...] = ()
+    #: Those of them that memory does not tell from it either: nothing speaks against them.
+    as_good: tuple[Measured, ...] = ()
+    #: How many estimators, itself included, have nearly the least error; 0 if it is not chosen by
+    #: its error.
+    n_near: int = 0
     #: The fastest of the others that reach the error, where the answer is faster than all of them.
     next_fastest: Point | None = None
     #: How many pairs of an estimator and an algorithm it was chosen from, and how many of them do
@@ -357,6 +380,17 @@ class Answer:
     def estimator(self) -> str:
         """The estimator, empty if there is none."""
         return self.source.estimator if self.source else ""
+
+    @property
+    def is_timed(self) -> bool:
+        """Tell whether its time is known, perhaps as an estimate."""
+        return not isnan(self.seconds.value)
+
+    @property
+    def n_deeper(self) -> int:
+        """How many others reach the error, or have nearly the least, and do not tie with it."""
+        n_candidates = self.n_pairs - self.n_failing if self.reached else self.n_near
+        return n_candidates - 1 - len(self.tied)
 
     @property
     def unit(self) -> str:
@@ -407,13 +441,16 @@ def _chosen(measured: Collection[Measured], requirement: Requirement) -> Answer:
         return replace(chosen, n_failing=len(measured) - len(reaches))
     first = 0 if requirement.limited else -1
     points = [point for row in measured for point in row.points[first:]]
-    best = closest(requirement.allowed(points))
-    if not best:
+    near = _near_least_error(requirement.allowed(points))
+    if not near:
         nothing = Reason.NOTHING_WITHIN_LIMITS if points else Reason.NOTHING_SCORED
         return Answer(requirement, nothing)
     deepest: int | None = int(max(point.depth for point in points))
     if requirement.limited and (possible or goal is None):
         deepest = None
+    closest_points = closest(near)
+    best = closest_points[0]
+    tied = _others(closest_points, best)
     return Answer(
         requirement,
         Reason.MOST_ACCURATE if goal is None else Reason.CLOSEST,
@@ -423,6 +460,9 @@ def _chosen(measured: Collection[Measured], requirement: Requirement) -> Answer:
         measured_error=best.error,
         seconds=best.source.time(best.depth),
         memory=best.source.memory.at(best.depth),
+        tied=tied,
+        as_good=tied,
+        n_near=len({point.source for point in near}),
         deepest=deepest,
     )
 
@@ -461,18 +501,17 @@ def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
     """Choose the fastest of the points that reach the error and, of those that take the same time,
     the fastest of those that take the least memory.
 
-    There is at least one point, and one for each estimator. Memory within a tenth of the least
-    counts as the least. `n_failing` is not counted here.
+    There is at least one point, and one for each estimator. `n_failing` is not counted here.
     """
     fastest = _fastest(reaches)
-    most_memory = SAME_MEMORY * min(_price(point.memory) for point in fastest)
-    best = next(point for point in fastest if _price(point.memory) <= most_memory)
+    smallest = _smallest(fastest)
+    best = smallest[0]
     slower = [
         point
         for point in reaches
         if point.source is not best.source and not isnan(point.seconds.value)
     ]
-    tied = tuple(point.source for point in fastest if point is not best)
+    tied = _others(fastest, best)
     if isnan(best.seconds.value):
         reason = Reason.LEAST_DEPTH
     elif not tied:
@@ -493,22 +532,46 @@ def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
         memory=best.memory,
         interval=best.source.rounds.quartiles(best.depth),
         tied=tied,
+        as_good=_others(smallest, best),
         next_fastest=min(slower, key=lambda point: point.seconds.value, default=None)
         if reason is Reason.FASTEST
         else None,
     )
 
 
-def closest(points: Sequence[Point]) -> Point | None:
-    """Return the point with the least error, and of those whose errors are nearly the same the
-    fastest; of those that are not distinguishable in time, again the one with the least error.
-    Without points it is None.
+def _others(points: Iterable[Point], chosen: Point) -> tuple[Measured, ...]:
+    """Return what some points are of, each once and in their order, without what the chosen one is
+    of.
     """
-    if not points:
-        return None
-    least = min(point.error for point in points)
-    near = [point for point in points if point.error - least <= SAME_ERROR * abs(least)]
-    return min(_fastest(near), key=lambda point: point.error)
+    sources = dict.fromkeys(point.source for point in points)
+    sources.pop(chosen.source, None)
+    return tuple(sources)
+
+
+def _smallest(points: Sequence[Point]) -> list[Point]:
+    """Return the points that nothing tells from the one with the least memory, in their order.
+
+    Memories count as the same that differ by a tenth, or by no more than they vary by themselves
+    (`memory_noise`). A memory that is not known speaks against nobody.
+    """
+    least = min(_price(point.memory) for point in points)
+    noise = max(point.source.memory_noise for point in points)
+    most = max(SAME_MEMORY * least, least + noise)
+    return [point for point in points if not point.memory.value > most]
+
+
+def closest(points: Sequence[Point]) -> list[Point]:
+    """Return, of the points with nearly the least error, the fastest and those that are not
+    distinguishable from it in time, the one with the least error first; none without points.
+    """
+    near = _near_least_error(points)
+    return sorted(_fastest(near), key=lambda point: point.error) if near else []
+
+
+def _near_least_error(points: Sequence[Point]) -> list[Point]:
+    """Return the points whose errors are nearly the least, see `SAME_ERROR`."""
+    least = min((point.error for point in points), default=nan)
+    return [point for point in points if point.error - least <= SAME_ERROR * abs(least)]
 
 
 def _fastest(points: Sequence[Point]) -> list[Point]:

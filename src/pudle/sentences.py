@@ -1,10 +1,11 @@
 """What answers and ratios say in words: sentences that reports and `pudle advise` share."""
 
+from collections.abc import Sequence
 from functools import partial
 from math import inf
 
 from . import text
-from .answers import Answer, Measured, Reason, Requirement
+from .answers import SAME_ERROR, Answer, Measured, Reason, Requirement
 from .paired import Ratio
 
 #: Estimators that cannot be told apart in time are named one by one up to this many.
@@ -35,6 +36,21 @@ def pair_name(source: Measured, several_algorithms: bool) -> str:
     return f"`{source.estimator}` with `{source.algorithm}`"
 
 
+def shortened_ties(names: Sequence[str]) -> list[str]:
+    """Return the names of what ties, or beyond `NAMED_TIES` the first of them and how many others
+    there are.
+    """
+    if len(names) <= NAMED_TIES:
+        return [*names]
+    return [names[0], text.count(len(names) - 1, "other")]
+
+
+def _tie_names(answer: Answer) -> str:
+    """Name what ties with an answer; empty where nothing does."""
+    names = [pair_name(tie, answer.several_algorithms) for tie in answer.tied]
+    return text.listing(shortened_ties(names))
+
+
 def reason_text(answer: Answer) -> str:
     """Write why an answer is what it is, in a few short sentences: what it is fastest or closest
     to, its ties, how much longer the next one takes, and how many do not reach the error.
@@ -50,9 +66,28 @@ def reason_text(answer: Answer) -> str:
         unit = "" if answer.several_algorithms else f" {answer.unit}s"
         limits = f"up to depth {answer.deepest}" if not unit else f"up to {answer.deepest}{unit}"
     if answer.requirement.error is None:
-        return f"Most accurate {limits}."
+        return f"Most accurate {limits}{_near_text(answer)}."
     error = text.number(answer.requirement.error, 1)
-    return f"None reaches {error} on every seed {limits}; this one comes closest."
+    closest = f"this one comes closest{_near_text(answer)}"
+    return f"None reaches {error} on every seed {limits}; {closest}."
+
+
+def _near_text(answer: Answer) -> str:
+    """Continue a sentence on an answer that is chosen by its error: of how many with nearly the
+    least error it is the fastest, and what ties with it; empty where it alone has nearly the least.
+
+    It begins with a colon.
+    """
+    if answer.n_near < 2:
+        return ""
+    noun = "pairs" if answer.several_algorithms else "estimators"
+    group = f"{answer.n_near} {noun} within {SAME_ERROR:.0%} of the least error"
+    ties = _tie_names(answer)
+    if not answer.is_timed:
+        return f": the least depth of {group}{f', a tie with {ties}' if ties else ''}; not timed"
+    if ties:
+        return f": among the fastest of {group}; not distinguishable in time from {ties}"
+    return f": the fastest of {group}"
 
 
 def _others_text(answer: Answer) -> str:
@@ -83,15 +118,18 @@ def _reached_text(answer: Answer) -> str:
     ties the first is named and the others are counted.
     """
     goal = f"to an error of {text.number(answer.error, 1)}"
-    ties = [pair_name(tie, answer.several_algorithms) for tie in answer.tied]
-    if answer.reason is Reason.LEAST_DEPTH:
-        also = ""
-        if ties:
-            also = f", as {'has' if len(ties) == 1 else 'have'} {text.listing(ties)}"
-        return f"Least depth {goal}{also}; its time there is not known."
+    ties = _tie_names(answer)
     if answer.reason is Reason.FASTEST:
         return f"Fastest {goal}.{_others_text(answer)}"
-    if len(ties) > NAMED_TIES:
-        ties = [ties[0], text.count(len(ties) - 1, "other")]
-    start = "Among" if answer.reason is Reason.AMONG_FASTEST else "Least memory of"
-    return f"{start} the fastest {goal}; not distinguishable in time from {text.listing(ties)}."
+    n_larger = len(answer.tied) - len(answer.as_good)
+    larger = f" {n_larger} of these {'takes' if n_larger == 1 else 'take'} more memory."
+    if answer.reason is Reason.LEAST_DEPTH:
+        also = f", a tie with {ties}" if ties else ""
+        return f"Least depth {goal}{also}; not timed there.{larger if n_larger else ''}"
+    if answer.reason is Reason.AMONG_FASTEST:
+        start, end = f"Among the fastest {goal}", larger if n_larger else ""
+    elif answer.as_good:
+        start, end = f"Of the fastest {goal}, among those with the least memory", ""
+    else:
+        start, end = f"Least memory of the fastest {goal}", ""
+    return f"{start}; not distinguishable in time from {ties}.{end}"

@@ -1,7 +1,9 @@
 """The recommendation in short: what the answers of a loss have in common, and why it is right."""
 
 import math
+import re
 
+import numpy as np
 import pytest
 from support.page.living_page import html
 from support.records.stored_experiments import reported
@@ -94,6 +96,92 @@ def test_answers_that_differ_have_no_recommendation(tmp_path, error):
     requirement = Requirement(error)
     (line,) = recommendations(report.results, answers(report.results, requirement), requirement)
     assert line == "Lasso loss: the answer depends on the dataset."
+
+
+#: Estimators on a lasso case by the rates of their errors, and the times of a layer: of the three
+#: that reach 1e-3 two do at the same depth, and the third is the fastest.
+RATES = {"backprop": 0.9, "analytic": 0.9, "alternating": 0.96, "truncated(window=10)": 0.999}
+SECONDS = {"backprop": 3.0, "analytic": 2.0, "alternating": 0.1, "truncated(window=10)": 1.0}
+
+
+def report_of_rates(home, rates, seconds=None, memory=None):
+    """Return a report of estimators with some rates, timed or not, on one lasso case."""
+    records = [
+        record(case(), name, scores=scores(lambda depth, _, rate=rate: 0.5 * rate**depth))
+        for name, rate in rates.items()
+    ]
+    write(home, records)
+    if seconds:
+        costs = [seconds[name] * depth for name in rates for depth in (1, 2)]
+        write_costs(home, [*rates], costs, memory)
+    return Report(load(home, "quick"))
+
+
+def named(line):
+    """Return the estimators that the first sentence of a recommendation names."""
+    return {*re.findall(r"`([^`]*)`", line.partition(". ")[0])} - {"ista(step=0.2)"}
+
+
+def test_a_tie_in_depth_is_told_as_one(tmp_path):
+    """What is not timed is not recommended flatly, above the table, in it and by budget."""
+    report = report_of_rates(tmp_path, RATES)
+    (line,), (row,) = report.recommendations, report.answers
+    assert line.startswith(
+        "Lasso loss: `backprop` or `analytic`, with `ista(step=0.2)`: tie in depth; not timed, and"
+        " others with more layers may be faster."
+    )
+    assert str(row.cells["use"]) == "backprop with ista(step=0.2) or analytic with ista(step=0.2)"
+    assert "≤ 100 layers, tie with 1 other" in str(budgets(report.results).columns["error 1e-3"])
+    # One alone at its depth is no answer either, as long as deeper ones may be faster.
+    alone = report_of_rates(tmp_path / "alone", RATES | {"backprop": 0.97})
+    assert alone.recommendations[0].startswith(
+        "Lasso loss: `analytic` with `ista(step=0.2)` has the least depth that reaches the error;"
+        " not timed, and others with more layers may be faster."
+    )
+
+
+@pytest.mark.parametrize("draw", range(25))
+@pytest.mark.parametrize("error", [1e-3, None])
+def test_times_refine_what_was_said_without_them(tmp_path, draw, error):
+    """What they choose was named before, or it was said that others may be faster; and nothing is
+    recommended flatly where the table below has a tie.
+    """
+    random = np.random.default_rng(draw)
+    rates = {name: float(random.choice([0.8, 0.9, 0.95, 0.999])) for name in RATES}
+    seconds = {name: float(random.choice([1.0, 1.001, 1.05, 3.0])) for name in RATES}
+    lines = []
+    for folder, times in (("untimed", None), ("timed", seconds)):
+        report = report_of_rates(tmp_path / folder, rates, times)
+        requirement = Requirement(error)
+        rows = answers(report.results, requirement)
+        lines += recommendations(report.results, rows, requirement)
+        (row,) = rows
+        if row.best.reached or error is None:
+            flat = bool(re.match(r"Lasso loss: use `[^`]*` with `[^`]*`\.", lines[-1]))
+            assert flat == (not row.best.tied and (row.best.is_timed or row.best.n_near == 1))
+    before, after = lines
+    assert named(after) <= named(before) or "may be faster" in before
+    assert "nothing reaches" not in before or before == after
+
+
+def test_a_tie_in_time_is_told_as_one(tmp_path):
+    """Memory decides it only where it differs by more than its noise."""
+    same = dict.fromkeys(SECONDS, 1.0)
+    mebibytes = [2.23, 2.23, 1.68, 1.68, 9.0, 9.0, 9.0, 9.0]
+    memory = [2.0**20 * size for size in mebibytes]
+    rates = {name: 0.9 for name in RATES}
+    (line,) = report_of_rates(tmp_path / "a", rates, same, memory).recommendations
+    assert line.startswith(
+        "Lasso loss: use `analytic` with `ista(step=0.2)`: no other is distinguishably faster, or"
+        " as fast with less memory."
+    )
+    memory[-1] -= 2.77 * 2.0**20
+    report = report_of_rates(tmp_path / "b", rates, same, memory)
+    (line,) = report.recommendations
+    assert "use `backprop` or `analytic`, with `ista(step=0.2)`: a tie, not dist" in line
+    assert "2.77 MiB less than a shallower one" in " ".join(report.caveats)
+    why = report.answers[0].cells["why"].text
+    assert why.startswith("Among the fastest") and why.endswith(" 2 of these take more memory.")
 
 
 def test_each_loss_has_its_own(tmp_path):

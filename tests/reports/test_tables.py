@@ -107,7 +107,7 @@ def test_a_plugin_says_whether_it_was_checked_and_one_that_failed_is_no_answer(
     # Nothing was timed, and two reach the error at the same depth.
     assert "with the least depth, because nothing was timed" in report.markdown()
     why = report.answers[0].cells["why"].text
-    assert "Least depth to an error of 1e-3, as have `new` and `quick`" in why
+    assert "Least depth to an error of 1e-3, a tie with `new` and `quick`; not timed there." in why
 
 
 def test_a_plugin_that_gains_nothing_from_kernels_is_compared_on_the_torch_path(tmp_path):
@@ -305,6 +305,19 @@ def test_certificates_of_one_problem_are_one_row_and_say_what_holds_for_all(tmp_
         "synthetic-ista-lasso", "synthetic-fista-lasso",
     ]  # fmt: skip
     assert "no code is zero" not in tables.certificates_caption(results)
+
+
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        (0.1, "`backprop`, 0.1 (best in 3 of 3 seeds)."),
+        (0.1995, "`backprop` and `analytic`, 0.2 (differences below 1%)."),
+    ],
+)
+def test_errors_that_look_alike_are_both_the_most_accurate(tmp_path, error, told):
+    curves = {"backprop": lambda *_: error, "analytic": lambda *_: 0.2}
+    records = [record(case(), name, scores=scores(curve)) for name, curve in curves.items()]
+    assert told in tables.findings(reported(tmp_path, records).summary)
 
 
 def test_memory_that_falls_with_depth_is_said_to_be_noise(tmp_path):

@@ -9,7 +9,7 @@ from operator import attrgetter
 import numpy as np
 
 from .. import paired
-from ..answers import NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
+from ..answers import NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds, memory_noise
 from .grouping import grouped
 from .results.cost import MEMORY, TIME, CostRecord
 from .results.score import ScoreRecord, ScoreRow
@@ -111,10 +111,11 @@ def measurements(
     first target of each.
 
     Cases and estimators are those that have score records, in their order; one without a cost has
-    an empty line in its place.
+    an empty line in its place. All share one noise of memories, that of all costs.
     """
     by_case = grouped(scores, lambda record: record.case.name)
     by_line, by_round = lines(costs), rounds(costs)
+    noise = memory_noise(line for (metric, *_), line in by_line.items() if metric == MEMORY)
     inputs = {}
     for name, records in by_case.items():
         target = records[0].case.targets[0]
@@ -129,6 +130,7 @@ def measurements(
                 record.case.algorithm,
                 name,
                 all(record.differentiable for record in records),
+                noise,
             )
             for record in records
         )
