@@ -1,6 +1,7 @@
 """Planted mistakes are called wrong and named; right layers in unusual styles never are."""
 
 import functools
+import inspect
 import operator
 import runpy
 import time
@@ -13,7 +14,7 @@ import torch
 from scipy.optimize import bisect
 from scipy.sparse.linalg import cg
 from support.paths import ROOT
-from support.processes.commands import call
+from support.processes.commands import call, run
 
 import pudle
 from pudle.auditing.mistakes import Kind, Likely, Mistake, likeliest
@@ -536,6 +537,70 @@ def test_a_gradient_that_is_wrong_in_float32_alone_is_not_right() -> None:
     assert single.verdict == "inexact" and single.error == pytest.approx(0.5)
 
 
+class Scaled(torch.nn.Module):
+    """A product whose gradient is wrong in float32 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(BATCH.T.float())
+
+    def forward(self, x):
+        def backward(d, z, x, weight):
+            factor = 1 + (x.dtype == torch.float32) / 2
+            return factor * d @ weight.T, factor * x.T @ d
+
+        return function(torch.matmul, backward)(x, self.weight)
+
+
+@pytest.mark.parametrize("wrt", [None, "weight", ("weight", 0), 0])
+def test_parameters_of_float32_are_differentiated_in_it_too(wrt) -> None:
+    module = Scaled()
+    single = pudle.audit(module, BATCH.float(), wrt=wrt)
+    assert single.verdict == "inexact" and single.error == pytest.approx(0.5)
+    assert module.weight.dtype == torch.float32
+    assert pudle.audit(module.double(), BATCH, wrt=wrt).verdict == "right"
+
+
+class OfFloat32(torch.nn.Linear):
+    """A layer with parameters that takes float32 alone, and says so in a way of its own."""
+
+    def __init__(self, check) -> None:
+        super().__init__(N, 2)
+        self.check = check
+
+    def forward(self, x):
+        self.check(x)
+        return super().forward(x.sin())
+
+
+def asserts_float32(x):
+    assert x.dtype == torch.float32
+
+
+def raises_for_others(x):
+    if x.dtype != torch.float32:
+        raise RuntimeError("expected scalar type Float")
+
+
+FLOAT32 = BATCH.float()
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        asserts_float32,
+        raises_for_others,
+        lambda x: {torch.float32: None}[x.dtype],
+        # A check of this package.
+        lambda x: pudle.SparseCoding(observations=FLOAT32.T, dictionary=x, penalty=0.2),
+    ],
+)
+def test_a_module_that_takes_its_own_dtype_alone_is_audited_in_it(check) -> None:
+    module = OfFloat32(check)
+    assert pudle.audit(module, FLOAT32[:, :N]).verdict == "right"
+    assert {tensor.dtype for tensor in module.parameters()} == {torch.float32}
+
+
 def test_tightening_tells_a_mistake_from_a_solver_that_stops_early() -> None:
     def early(x, steps=8):
         backward = lambda d, z, x: tanh_adjoint(d, iterated(x), x)  # noqa: E731
@@ -587,6 +652,18 @@ def test_problems_are_audited_as_they_are() -> None:
         assert pudle.audit(problem).verdict == "right"
 
 
+def test_what_a_problem_has_no_use_for_is_refused() -> None:
+    """No option of an audit is dropped without a word."""
+    problem = pudle.make_dataset("sparse_gaussian(n_samples=20)").problem()
+    options = inspect.signature(pudle.audit).parameters.values()
+    keywords = {option.name for option in options if option.kind is option.KEYWORD_ONLY}
+    for name in keywords - {"seed"}:
+        with pytest.raises(pudle.InvalidArgument, match=f"^{name} cannot be given for a problem"):
+            pudle.audit(problem, **{name: 0 if name == "wrt" else tanh_step})
+    with pytest.raises(pudle.InvalidArgument, match=r"^inputs and wrt cannot be given"):
+        pudle.audit(problem, X, wrt=())
+
+
 OWN = """
 import pudle, torch
 
@@ -610,6 +687,9 @@ def test_a_run_and_an_advice_name_the_audit_where_a_step_is_wrong(tmp_path, monk
     process = call("audit", case.dataset)
     assert process.stdout.startswith("wrong: the gradient in input 0 (state) of the step"), process
     assert "likely mistake: detached" in process.stdout
+    refused = call("audit", case.dataset, "--wrt", "1")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    assert "wrt cannot be given for a problem" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -634,6 +714,29 @@ def test_exit_codes_of_the_command(tmp_path, layer, code, says) -> None:
     assert process.returncode == code and says in printed, process
     if code == 2:
         assert process.stderr.count("\n") == 1
+
+
+#: Makes the import of all that an audit needs take longer.
+SLOW_IMPORT = """
+import sys, time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pudle.auditing.rules":
+            time.sleep(3.5)
+
+sys.meta_path.insert(0, Slow())
+"""
+
+
+@pytest.mark.slow
+def test_the_time_of_imports_is_none_of_the_layers(tmp_path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW_IMPORT)
+    text = "import torch\n\ninputs = lambda: torch.ones(3)\nlayer = torch.sin\n"
+    (tmp_path / "mine.py").write_text(text)
+    environment = {"PYTHONPATH": str(tmp_path)}
+    process = run("audit", "mine.py", "--timeout", "3", cwd=tmp_path, env=environment)
+    assert process.stdout.startswith("right: "), process
 
 
 def test_a_name_that_a_file_lacks_is_wrong_usage(tmp_path) -> None:

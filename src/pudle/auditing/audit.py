@@ -1,7 +1,7 @@
 """Tell whether the gradient of a layer is right, and if not, what the mistake may be."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -93,7 +93,8 @@ def audit(
     ----------
     layer : callable or Problem
         A function of tensors with a gradient, such as a module or the ``apply`` of an
-        ``autograd.Function``. Of a problem, one step of its algorithm and its loss are audited.
+        ``autograd.Function``. Of a problem, one step of its algorithm and its loss are audited, in
+        state and theta; only `seed` can be given with it.
     *inputs : object
         What it is called with. It is audited in float64 if it follows the dtype of its inputs.
     wrt : int, str or sequence of them, optional
@@ -121,7 +122,8 @@ def audit(
     Raises
     ------
     InvalidArgument
-        If an argument is not usable, or the layer or its gradient raises an error.
+        If an argument is not usable, the layer returns nothing that can be differentiated, or its
+        gradient fails. An error that the layer raises at its own inputs is raised as it is.
 
     References
     ----------
@@ -130,6 +132,8 @@ def audit(
     if residual and step:
         raise InvalidArgument("residual and step are both given: give one, they say the same")
     if isinstance(layer, Problem):
+        options = {"wrt": wrt, "loss": loss, "residual": residual, "step": step, "tighten": tighten}
+        refuse_for_problem(inputs, options)
         return audit_of(problem_verdicts(layer, seed))
     chosen = (wrt,) if isinstance(wrt, int | str) else tuple(wrt or ())
     subject = Layer(layer, inputs, chosen, loss, seed)
@@ -139,6 +143,18 @@ def audit(
         raise InvalidArgument("no input and no parameter is a tensor of real or complex numbers")
     equation = ("residual", residual) if residual else ("step", step) if step else None
     return audit_of(layer_verdicts(subject, equation, tighten))
+
+
+def refuse_for_problem(inputs: Sequence[object], options: Mapping[str, object]) -> None:
+    """Refuse, by InvalidArgument, what only a layer has: inputs, and options that are given."""
+    names = [name for name, value in options.items() if value is not None]
+    if inputs:
+        names.insert(0, "inputs")
+    if names:
+        raise InvalidArgument(
+            f"{' and '.join(names)} cannot be given for a problem, whose step and loss are audited"
+            " in state and theta: give a layer with inputs instead, or leave them out"
+        )
 
 
 def everything_varied(layer: Layer) -> tuple[int | str, ...]:
@@ -155,21 +171,26 @@ def layer_verdicts(
 ) -> list[Verdict]:
     """Return the verdict on each part of a layer, the worst first.
 
-    The layer runs in float64 if it follows the dtype of its inputs: a module's parameters and
-    buffers are converted meanwhile. If it then raises an error it runs in its own dtype. A right
-    gradient of a layer in another dtype is also compared in that one. `equation` is ``residual`` or
-    ``step`` and the function.
+    The layer is called in float64 if it follows the dtype of its inputs: a module's parameters and
+    buffers are converted meanwhile. If it then raises an error, all is as it was given, and only
+    that is audited. A right gradient of a layer in another dtype is also compared in that one.
+    `equation` is ``residual`` or ``step`` and the function.
     """
-    with in_double(layer.module):
+    # Read first, because a module's parameters are others once they are converted.
+    theta = layer.theta
+    with contextlib.ExitStack() as converted:
+        converted.enter_context(in_double(layer.module))
         exact = replace(layer, inputs=tuple(map(in_double_precision, layer.inputs)))
         exact = exact.with_symmetric_parts()
         try:
             evidence = observe(exact, equation, tighten)
-        except (RuntimeError, TypeError, ValueError):
-            # It takes no other dtype than its own.
+        except Exception:  # noqa: BLE001
+            # Whatever a layer does that takes no other dtype than its own: an assertion, a table
+            # without float64, a check of this package. If that is not why, it raises again.
+            converted.close()
             evidence = observe(layer.with_symmetric_parts(), equation, tighten)
         verdicts = judge_layer(evidence)
-        gradient = evidence.layer.gradient(layer.theta)
+        gradient = evidence.layer.gradient(theta)
     worst, *remaining = worst_first(verdicts)
     if evidence.layer is exact and worst.outcome == "right":
         worst = in_its_dtype(worst, layer, evidence, gradient)
@@ -179,17 +200,19 @@ def layer_verdicts(
 def in_its_dtype(
     verdict: Verdict, layer: Layer, evidence: LayerEvidence, gradient: Array
 ) -> Verdict:
-    """Add to the verdict on a gradient in float64 how far it is off in the dtype of the layer, if
-    that is another.
+    """Add to the verdict on a gradient in float64 how far it is off, in the part where that is
+    most, in the dtype of the layer, if that is another.
 
-    The outcome becomes ``inexact`` if that is more than `RESOLVED`. The verdict stays as it is
-    where the layer raises an error in its own dtype.
+    Of several dtypes the least precise is named. The outcome becomes ``inexact`` if the error is
+    more than `RESOLVED`. The verdict stays as it is where the layer raises an error in its own
+    dtype.
     """
-    dtype = layer.parts[0].tensor.dtype
+    dtypes = [part.tensor.dtype for part in layer.parts]
+    dtype = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
     if dtype == torch.float64:
         return verdict
     # It may take float64 alone.
-    with contextlib.suppress(RuntimeError, TypeError, ValueError):
+    with contextlib.suppress(Exception):
         rounded = replace(layer, symmetric=evidence.layer.symmetric).gradient(layer.theta)
         error = evidence.layer.largest_distance(rounded, gradient)
         outcome: Outcome = "right" if error <= RESOLVED else "inexact"

@@ -7,7 +7,7 @@ import click
 from .. import names
 from ..errors import InvalidArgument
 from ..terminal import POSITIVE, echo
-from ..workers import Pool, restart_clock
+from ..workers import START, Pool
 
 #: Exit code for a gradient that is not right; 2 is wrong usage.
 NOT_RIGHT = 1
@@ -19,7 +19,7 @@ NOT_RIGHT = 1
     "--wrt",
     multiple=True,
     metavar="INPUT",
-    help="Number of an input or name of a parameter, once for each [default: all].",
+    help="Number of an input or name of a parameter of the layer, once for each [default: all].",
 )
 @click.option(
     "--tolerance",
@@ -41,10 +41,10 @@ def audit_command(target: str, wrt: tuple[str, ...], tolerance: float, timeout: 
     The file defines the layer, a module or a function, and `inputs()`, a tensor or a tuple that it
     is called with. It may define `step(z, *inputs)` or `residual(z, *inputs)`, which the layer
     solves, `loss` and `tighten`; see `pudle.audit`. A file without `inputs`, or a dataset, makes a
-    problem: one layer of its algorithm is audited. The file's code runs in a process of its own,
-    with your permissions. The exit code is 0 if the gradient is right, or inexact within the
-    tolerance; 1 if it is wrong, less exact or undecided; and 2 for wrong usage, or where the layer
-    ends the process or takes too long.
+    problem: one layer of its algorithm and its loss are audited, in state and theta. The file's
+    code runs in a process of its own, with your permissions. The exit code is 0 if the gradient is
+    right, or inexact within the tolerance; 1 if it is wrong, less exact or undecided; and 2 for
+    wrong usage, or where the layer ends the process or takes too long.
 
     \b
     Examples:
@@ -52,7 +52,12 @@ def audit_command(target: str, wrt: tuple[str, ...], tolerance: float, timeout: 
       pudle audit mine.py:layer --wrt 1 --timeout 60
     """
     with Pool(1) as pool:
-        outcome = pool.call(timeout, audit_target, target, wrt, tolerance)
+        # A worker that has loaded what an audit needs is the one that carries it out.
+        loaded = pool.call(START, import_audit)
+        if loaded.status != "ok":
+            raise InvalidArgument(f"`pudle audit` cannot be loaded: {loaded.reason}")
+        owners = frozenset([target])
+        outcome = pool.call_for(owners, timeout, audit_target, target, wrt, tolerance)
     if outcome.status == "timeout":
         raise InvalidArgument(
             f"{target} is not finished after {timeout:g} s: give a larger --timeout"
@@ -65,20 +70,26 @@ def audit_command(target: str, wrt: tuple[str, ...], tolerance: float, timeout: 
         click.get_current_context().exit(NOT_RIGHT)
 
 
+def import_audit() -> None:
+    """Import all that an audit needs of this package, which takes seconds: the time is none of the
+    layer's.
+    """
+    from . import audit  # noqa: F401
+
+
 def audit_target(target: str, wrt: tuple[str, ...], tolerance: float) -> tuple[str, bool]:
     """Run the user's file and audit its layer, or the problem that it makes; return the text of the
     verdict, and whether the gradient passes.
 
     A dataset's spec is a target too. A name without a layer is InvalidArgument; without a name the
-    layer is called ``layer``.
+    layer is called ``layer``. `wrt` is refused with InvalidArgument for a problem.
     """
     from .audit import Audit, audit
 
-    restart_clock()  # the time of imports is none of the layer's
     path, name = names.file_of(target) or (None, "")
     definitions = vars(names.load(path)) if path else {}
     if "inputs" not in definitions:
-        report: Audit = audit(names.make_dataset(target).problem())
+        report: Audit = audit(names.make_dataset(target).problem(), wrt=wrt_of(wrt))
     elif not callable(layer := definitions.get(name or "layer")):
         raise InvalidArgument("the file defines no such layer: name its function")
     else:
