@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from pudle.errors import InvalidArgument
 from pudle.reports.formats import DEFAULT, FORMATS
 from pudle.terminal import PATH, echo, home_option, profile_option
 
@@ -57,10 +58,10 @@ def _depths(context: click.Context, option: click.Parameter, value: str | None) 
     "--depths",
     callback=_depths,
     metavar="N,...",
-    help="Depths of that table [default: all that were measured].",
+    help="Depths of the --table [default: all that were measured].",
 )
-@click.option("--caption", default="", help="Caption of that table in LaTeX.")
-@click.option("--label", default="", help="Label of that table in LaTeX, such as tab:errors.")
+@click.option("--caption", default="", help="Caption of the --table in LaTeX.")
+@click.option("--label", default="", help="Label of the --table in LaTeX, such as tab:errors.")
 def report_command(
     results: Sequence[str],
     profile: str,
@@ -87,6 +88,13 @@ def report_command(
       pudle report v0.1 v0.2 HEAD
       pudle report laptop/.asv/quick server/.asv/quick --out both/
     """
+    given = {"--depths": depths, "--caption": caption, "--label": label}
+    without_table = [name for name, value in given.items() if value and not table]
+    if without_table:
+        raise InvalidArgument(
+            f"{' and '.join(without_table)} can be given for the table of errors alone: add --table"
+            " error"
+        )
     # This imports torch, which --help does not need.
     from pudle.measuring.provenance import results_home
     from pudle.reports.report_files import ErrorTableRequest, ReportRequest, write_report

@@ -31,6 +31,8 @@ WRONG = {
     "run --dataset mine.py": "mine.py cannot be imported (FileNotFoundError",
     "run --dataset image_patches(folder='../damaged')": "unreadable image, photograph.png",
     "run --only": "--only needs at least one --estimator",
+    "run --scores-only --again": "--again measures times and memories anew, and --scores-only",
+    "report --depths 5 --label tab:x": "--depths and --label can be given for the table of errors",
     "list estimator": "unknown kind 'estimator' (did you mean 'estimators'?)",
     "submit estimator.py:Mine": "`pudle submit` went with version",
     "leaderboard": "compare with `pudle report A B`",

@@ -18,7 +18,7 @@ from rich.progress import TimeRemainingColumn
 from rich.table import Table
 
 from .. import names
-from ..errors import PudleError
+from ..errors import InvalidArgument, PudleError
 from ..terminal import (
     POSITIVE,
     check_device,
@@ -167,6 +167,11 @@ def run_command(
       pudle run --dataset 'array(path="data.csv")' --algorithm 'own.py:HeavyBall(beta=0.9)'
       pudle run --profile paper --scheduler tcp://head:8786 --scores-only
     """
+    if scores_only and remeasure:
+        raise InvalidArgument(
+            "--again measures times and memories anew, and --scores-only measures none: leave one"
+            " out"
+        )
     # Imported late, because each takes seconds: help texts need none, and wrong arguments are
     # refused before the second.
     from ..peers import require
