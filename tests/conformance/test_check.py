@@ -18,8 +18,8 @@ from pudle.algorithms import thresholding
 from pudle.algorithms.unrolling import direct_gradients
 from pudle.conformance import check_command
 from pudle.conformance.claims import TINY
-from pudle.conformance.explanations import explain
-from pudle.conformance.records import CheckRecord
+from pudle.conformance.explanations import KnownMistake, explain
+from pudle.conformance.records import DRAWN_OPTIONS, CheckRecord, option_in_words
 from pudle.conformance.specimens import DRAWN, GRID, OPTIONS, named_specimen, specimens
 from pudle.conformance.truth import Implicit
 from pudle.estimator import through_minimizer
@@ -267,15 +267,76 @@ def test_right_estimators_in_unusual_styles_pass(name):
 @pytest.mark.parametrize("unit", [1.0, 2.0**-52])
 def test_mistakes_have_the_same_name_in_all_units(unit):
     expected, another = unit * np.arange(1.0, 7), unit * np.arange(7.0, 1, -1)
-    mistakes = [("nothing", 0 * expected), ("the other", another)]
+    mistakes = [KnownMistake("nothing", 0 * expected), KnownMistake("the other", another)]
     for array, name in (
         (another, "the other"),
         (0 * expected, "nothing"),
         (3 * expected, "3 times that"),
     ):
-        assert explain(array, expected, "it", mistakes).startswith(name)
-    assert explain(0 * expected, expected, "it") == "zero, instead of it"
-    assert "nothing" not in explain(another[::-1] * [1, 1, 1, 1, 1, 2], expected, "it", mistakes)
+        assert explain(array, expected, "it", mistakes).text.startswith(name)
+    assert explain(0 * expected, expected, "it").text == "zero, instead of it"
+    other = explain(another[::-1] * [1, 1, 1, 1, 1, 2], expected, "it", mistakes)
+    assert "nothing" not in other.text and {"nothing", "the other"} < {*other.compared}
+
+
+def test_mistakes_that_come_to_the_same_are_both_named():
+    """Half of the path is half of the gradient where there is no direct part, and not elsewhere."""
+    expected = np.arange(1.0, 7)
+    mistakes = [KnownMistake("the other", expected[::-1]), KnownMistake("half of it", expected / 2)]
+    both = "a factor 1/2 too many, here the same as half of it, instead of the gradient"
+    assert explain(expected / 2, expected, "the gradient", mistakes) == (both, ())
+    alone = "a factor 1/2 too many, instead of the gradient"
+    assert explain(expected / 2, expected, "the gradient", mistakes[:1]) == (alone, ())
+
+
+def test_where_no_known_mistake_fits_all_that_were_compared_are_listed_once(capsys):
+    expected, random = np.arange(1.0, 7), np.random.default_rng(0)
+    mistakes = [
+        KnownMistake(f"the last {number} alone", random.standard_normal(6), "fewer of the last")
+        for number in range(3)
+    ]
+    text, compared = explain(random.standard_normal(6), expected, "it", mistakes)
+    assert text.endswith(" from it: no known mistake fits")
+    assert compared[-2:] == ("another multiple", "fewer of the last")
+    failed = [CheckRecord("claim", "", "failed", reason=text, compared=compared) for _ in range(3)]
+    printed_result(failed)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "compared" in line]
+    assert line.startswith("where no known mistake fits, these were compared: negated; a factor")
+    assert line.count("fewer of the last") == 1
+    printed_result([CheckRecord("claim", "", "failed", reason="negated, instead of it")])
+    assert "compared" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [1, 6])
+def test_a_cosine_is_shown_where_there_is_an_angle_and_with_its_digits(size):
+    expected = np.arange(1.0, 1 + size)
+    text = explain(expected + 0.01 * np.eye(size)[0], expected, "it").text
+    assert ("cosine 1 - " in text) == (size > 1)
+    if size > 1:
+        shift = 0.01
+        exact = 1 - (91 + shift) / np.sqrt(91 * (91 + 2 * shift + shift**2))
+        assert float(text.partition("1 - ")[2].partition(")")[0]) == pytest.approx(exact, rel=0.06)
+
+
+def test_the_losses_that_consistent_for_may_name_are_said(capsys):
+    """Where the error vanishes for some losses and stays for others."""
+    statuses = {"lasso": "passed", "linear": "failed", "reconstruction": "failed", "function": ""}
+    records = [
+        CheckRecord("consistency", loss, status or "failed", loss=loss)
+        for loss, status in statuses.items()
+    ]
+    records += [CheckRecord("consistency", "", "passed", loss="linear")]
+    printed_result(records)
+    expected = (
+        "the error vanishes with depth for lasso, and not for linear, reconstruction: if that is"
+        ' all that the method can do, write consistent_for = ("lasso",)\n'
+    )
+    assert expected in capsys.readouterr().out
+    printed_result(records[1:])
+    assert "for no loss, and not for" in (said := capsys.readouterr().out)
+    assert "consistent_for = ()\n" in said
+    printed_result(records[:1])
+    assert "vanishes" not in capsys.readouterr().out
 
 
 def test_what_draws_that_failed_have_in_common_is_told(capsys):
@@ -284,9 +345,23 @@ def test_what_draws_that_failed_have_in_common_is_told(capsys):
     drawn += [("passed", "a, b=0, c=2"), ("passed", "z, b=0, c=2")]
     records = [CheckRecord("claim", "", status, drawn=options) for status, options in drawn]
     printed_result(records)
-    assert "all draws that failed have in common: b=1\n" in capsys.readouterr().out
+    expected = "the 2 drawn problems that failed have in common, unlike most that passed: b=1\n"
+    assert expected in capsys.readouterr().out
     printed_result(records[1:])
     assert "in common" not in capsys.readouterr().out
+
+
+def test_drawn_options_are_said_in_words():
+    """None is an internal name: what is printed as it is belongs to a dataset or an algorithm."""
+    public = {"rule", "restart", "algorithm", "loss", *OPTIONS}
+    options = {option for specimen in DRAWN for option in re.split(r", (?=\w)", specimen.drawn)}
+    for option in options:
+        words = option_in_words(option)
+        assert words != option or option.partition("=")[0] in public, option
+        assert "True" not in words or words == option
+    assert {*DRAWN_OPTIONS} <= options
+    assert option_in_words("warm_start=2.0") == "codes that start at random, of size 2.0"
+    assert option_in_words("another dictionary=True") == "dictionary changed"
 
 
 def test_options_are_blamed_only_where_draws_alone_fail_and_more_than_one(capsys):
@@ -433,7 +508,10 @@ def test_a_sound_file_passes_and_a_defect_is_printed_with_number_and_reason(
     monkeypatch.setattr(check_command, "Pool", InThisProcess)
     wrong = ESTIMATOR.replace("Estimate(gradient,", "Estimate(-gradient,")
     code, out, err = check("mine.py:Mine(window=3)", "wrong.py", mine=ESTIMATOR, wrong=wrong)
-    announcement = r"checking (mine.py:Mine\(window=3\)|wrong.py:Mine): \d+ steps, about \d+ s, .*"
+    announcement = (
+        r"checking (mine.py:Mine\(window=3\)|wrong.py:Mine): \d+ steps, about \d+ s of processor"
+        " time if it is as fast as backprop, and 4 times that if it runs a pass for every entry .*"
+    )
     assert code == 1 and all(re.fullmatch(announcement, line) for line in err.splitlines())
     (sound,) = [line for line in out.splitlines() if line.startswith("mine.py:Mine(window=3): ")]
     assert "passed" in sound and "failed" not in sound

@@ -4,22 +4,29 @@ the direct part of the gradient.
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..auditing.distances import Array, norm
+from ..auditing.distances import Array, nearest_multiple, norm
 from ..estimator import TARGETS, GradientEstimator
 from ..problems import Problem, StronglyConvex
 from ..streams import generator
+from ..text import count
 from .brought import own_loss
 from .checks import CheckFailure, Measurements, Subject, compare, gradient_of, register, require
 from .claims import DEEP, FALLING, SETTLED, VANISHED, Right, mistakes_of, nearest, size_of
-from .explanations import QUOTIENT
+from .explanations import QUOTIENT, KnownMistake, Mistakes
 from .records import Measurement
 from .specimens import SHALLOW, specimens, with_values
-from .truth import REGULAR, array
+from .truth import REGULAR, Truth, array
 
+#: Terms of a Neumann series whose weights are compared one by one.
+TERMS = 40
+#: What a term may leave unexplained at most, as a share of what the second best one leaves.
+UNIQUE = 0.01
 #: Shares of the way, in powers, from the estimator's own options to those in `approaches`.
 SHARES = 0.0, 0.5, 1.0
 #: Problems whose loss can be another function of codes and theta.
@@ -94,6 +101,9 @@ def _approach(
         if share == SHARES[-1]:
             description = f"the {target} gradient at depth {depth}, which {options_text} approaches"
             mistakes = mistakes_of(truth, depth, right)
+            if target == "implicit":
+                in_terms = mistakes_in_terms(truth, depth, gradient, expected)
+                mistakes = chain(mistakes, in_terms)
             yield compare(description, gradient, expected, VANISHED, size, mistakes)
             return
         errors.append(norm(gradient - expected) / size)
@@ -105,6 +115,47 @@ def _approach(
                 " nearer",
                 Measurement(errors[-1], errors[0]),
             )
+
+
+def mistakes_in_terms(truth: Truth, depth: int, gradient: Array, expected: Array) -> Mistakes:
+    """Yield the implicit gradients that a series leads to whose first terms alone are summed, and
+    the one in which a single term has another weight, where one term alone brings it near to
+    `gradient`.
+
+    The first `TERMS` terms are tried. Of two entries or fewer a fitted weight would explain
+    anything, so that nothing is yielded.
+    """
+    if expected.size <= 2:
+        return
+    for ahead in (False, True):
+        terms = [*islice(truth.series(depth, ahead=ahead), TERMS)]
+        summed = truth.unrolled(depth, 0)
+        for n_terms, term in enumerate(terms, 1):
+            summed = summed + term
+            yield KnownMistake(
+                f"the Neumann series ends after {count(n_terms, 'term')}",
+                summed,
+                f"a Neumann series that ends after at most {TERMS} terms",
+            )
+        yield from _mistaken_weight(terms, gradient, expected)
+
+
+def _mistaken_weight(terms: list[Array], gradient: Array, expected: Array) -> Mistakes:
+    """Yield the gradient in which one term has another weight, that which brings it nearest to
+    `gradient`, if no other term could do so nearly as well: near a minimizer terms may be parallel.
+    """
+    excess = gradient - expected
+    weights = [nearest_multiple(excess, term) for term in terms]
+    remaining = [norm(excess - weight * term) for weight, term in zip(weights, terms, strict=True)]
+    nearest_term, second = np.argsort(remaining)[:2]
+    if remaining[nearest_term] > UNIQUE * remaining[second]:
+        return
+    yield KnownMistake(
+        f"term {nearest_term + 1} of the Neumann series (the Jacobian of a layer to the power"
+        f" {nearest_term}) has the weight {1 + weights[nearest_term]:.4g} in place of 1",
+        expected + weights[nearest_term] * terms[nearest_term],
+        f"one of the first {TERMS} terms of the Neumann series with another weight",
+    )
 
 
 def between(first: object, last: object, share: float) -> object:
@@ -179,10 +230,9 @@ def _with_and_without(problem: Problem, slope: Tensor) -> Iterator[Problem]:
     yield with_values(problem, loss=with_more)
 
 
-def _mistaken_changes(expected: Array) -> Iterator[tuple[str, Array]]:
-    """Yield what common mistakes are called, and how a gradient changes by each, in place of the
-    expected change.
-    """
-    yield "no change at all: the direct part of the gradient is forgotten", 0 * expected
-    yield "the direct part with the wrong sign", -expected
-    yield "half of the direct part", expected / 2
+def _mistaken_changes(expected: Array) -> Mistakes:
+    """Yield common mistakes with the change of a gradient that each makes of the expected one."""
+    name = "no change at all: the direct part of the gradient is forgotten"
+    yield KnownMistake(name, 0 * expected)
+    yield KnownMistake("the direct part with the wrong sign", -expected)
+    yield KnownMistake("half of the direct part", expected / 2)

@@ -18,7 +18,13 @@ from ..measuring import check_results
 from ..terminal import POSITIVE, echo, progress_bar
 from ..text import count
 from ..workers import BUILT_IN, START, Pool, limit_memory
-from .records import CheckRecord, everything_refused, options_of_failures
+from .records import (
+    CheckRecord,
+    consistent_losses,
+    everything_refused,
+    option_in_words,
+    options_of_failures,
+)
 
 if TYPE_CHECKING:
     # The program prints what a worker found, and waits for no torch.
@@ -205,7 +211,10 @@ def _carry_out(
     """
     records: list[CheckRecord] = []
     least = max(SECONDS * len(steps), 1.0)
-    times = f"about {least:.0f} s, {SLOWEST} times that with a pass for every entry of theta"
+    times = (
+        f"about {least:.0f} s of processor time if it is as fast as backprop, and {SLOWEST} times"
+        " that if it runs a pass for every entry of theta, as forward does"
+    )
     echo(f"checking {title}: {count(len(steps), 'step')}, {times}", err=True)
     with progress_bar(transient=True) as progress:
         task = progress.add_task(title, total=len(steps))
@@ -299,8 +308,7 @@ def print_result(
     each check, the distances of an approximation, and the counts.
     """
     lines = [title, *_failure_lines(records, "failed", verbose)]
-    if shared_options := options_of_failures(records):
-        lines.append(f"all draws that failed have in common: {', '.join(shared_options)}")
+    lines += _hint_lines(records)
     lines += _failure_lines(records, "refused", verbose)
     for name, description in descriptions.items():
         records_of_check = [record for record in records if record.check == name]
@@ -315,6 +323,29 @@ def print_result(
     if remark:
         lines.append(remark)
     echo("\n".join([*lines, f"{title}: {_count_statuses(records)}"]))
+
+
+def _hint_lines(records: list[CheckRecord]) -> Iterator[str]:
+    """Yield lines that help with failures: which mistakes were compared where none fits, what all
+    drawn problems that failed have in common, and which losses `consistent_for` may name.
+    """
+    compared = dict.fromkeys(mistake for record in records for mistake in record.compared)
+    if compared:
+        yield f"where no known mistake fits, these were compared: {'; '.join(compared)}"
+    if options := options_of_failures(records):
+        n_failed = len({record.drawn for record in records if record.status == "failed"})
+        yield (
+            f"the {n_failed} drawn problems that failed have in common, unlike most that passed:"
+            f" {', '.join(map(option_in_words, options))}"
+        )
+    vanishing, remaining = consistent_losses(records)
+    if remaining:
+        names_of_losses = " ".join(f'"{loss}",' for loss in vanishing)
+        yield (
+            f"the error vanishes with depth for {', '.join(vanishing) or 'no loss'}, and not for"
+            f" {', '.join(remaining)}: if that is all that the method can do, write"
+            f" consistent_for = ({names_of_losses})"
+        )
 
 
 def _distance_lines(records: list[CheckRecord], verbose: bool) -> Iterator[str]:

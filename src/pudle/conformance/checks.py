@@ -38,11 +38,18 @@ QUICK = 7
 
 
 class CheckFailure(Exception):
-    """A defect of an estimator, perhaps with the number that shows it and its limit."""
+    """A defect of an estimator, perhaps with the number that shows it and its limit, and with the
+    known mistakes that were compared and do not fit.
+    """
 
-    def __init__(self, reason: str, measured: Measurement | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        measured: Measurement | None = None,
+        compared: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(reason)
-        self.measured = measured
+        self.measured, self.compared = measured, compared
 
 
 def require(condition: object, reason: str, *numbers: float) -> None:
@@ -190,7 +197,8 @@ def compare(
     measured = Measurement(distance(array, expected, size), limit)
     # NaN must fail.
     if not measured.number <= limit:
-        raise CheckFailure(explain(array, expected, expected_name, mistakes), measured)
+        text, compared = explain(array, expected, expected_name, mistakes)
+        raise CheckFailure(text, measured, compared)
     return measured
 
 
@@ -218,7 +226,9 @@ class Check:
     def open_record(self, subject: Subject) -> CheckRecord:
         """Open the record of this check on a subject: failed until it passes."""
         specimen = subject.specimen
-        return CheckRecord(self.name, specimen.name, "failed", drawn=specimen.drawn)
+        return CheckRecord(
+            self.name, specimen.name, "failed", drawn=specimen.drawn, loss=specimen.loss
+        )
 
     def __call__(self, subject: Subject) -> CheckRecord:
         """Carry out the check."""
@@ -227,7 +237,9 @@ class Check:
             results = [*(self.measure(subject) or ())]
         except CheckFailure as defect:
             where = f", on {record.drawn}" if record.drawn else ""
-            return record._replace(measured=defect.measured, reason=f"{defect}{where}")
+            return record._replace(
+                measured=defect.measured, reason=f"{defect}{where}", compared=defect.compared
+            )
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise

@@ -23,7 +23,7 @@ from .checks import (
     register,
     require,
 )
-from .explanations import QUOTIENT, QUOTIENT_DRAWN, Mistakes
+from .explanations import QUOTIENT, QUOTIENT_DRAWN, KnownMistake, Mistakes
 from .records import Distance, Measurement
 from .specimens import (
     DRAWN,
@@ -267,30 +267,38 @@ def mistakes_of(truth: Truth, depth: int, right: Right) -> Mistakes:
     n, before, expected = len(truth.codes(0)), max(depth - 1, 0), right(truth, depth)
     full, direct = truth.unrolled(depth), truth.unrolled(depth, 0)
     implicit = truth.implicit(depth).gradient
-    yield f"a sum over the {n} samples, not a mean", n * expected
-    yield "the direct part alone, without the path through the codes", direct
-    yield "the path through the codes alone: the direct part is forgotten", expected - direct
-    yield "half of the path through the codes", (expected + direct) / 2
-    yield "the derivative through all layers", full
-    yield "the path through the codes with the wrong sign", 2 * direct - full
-    yield "the implicit gradient on the support of the last codes", implicit
-    yield "the correction of the direct part with the wrong sign", 2 * direct - implicit
+    yield KnownMistake(
+        f"a sum over the {n} samples, not a mean", n * expected, "a sum over samples, not a mean"
+    )
+    for name, mistaken_gradient in (
+        ("the direct part alone, without the path through the codes", direct),
+        ("the path through the codes alone: the direct part is forgotten", expected - direct),
+        ("half of the path through the codes", (expected + direct) / 2),
+        ("the derivative through all layers", full),
+        ("the path through the codes with the wrong sign", 2 * direct - full),
+        ("the implicit gradient on the support of the last codes", implicit),
+        ("the correction of the direct part with the wrong sign", 2 * direct - implicit),
+    ):
+        yield KnownMistake(name, mistaken_gradient)
     for ahead in (False, True):
-        alternating = truth.alternating(depth, ahead=ahead)
-        yield "a series with alternating signs, of I + J in place of I - J", alternating
-    yield "transposed", expected.T
-    yield "the gradient at the last but one iterate", right(truth, before)
+        yield KnownMistake(
+            "a series with alternating signs, of I + J in place of I - J",
+            truth.alternating(depth, ahead=ahead),
+        )
+    yield KnownMistake("transposed", expected.T)
+    yield KnownMistake("the gradient at the last but one iterate", right(truth, before))
     for name, mistaken in _mistaken(truth):
-        yield name, right(mistaken, depth)
+        yield KnownMistake(name, right(mistaken, depth))
     if truth.problem.parameter == "dictionary":
         theta, gradient = truth.problem.theta, torch.tensor(expected)
         units = theta / _by_atom(theta.square()).sqrt()
         tangent = gradient - units * _by_atom(units * gradient)
-        yield "the gradient on the sphere of atoms of unit norm", array(tangent)
+        yield KnownMistake("the gradient on the sphere of atoms of unit norm", array(tangent))
     for window in range(before, 0, -1) if depth <= SHALLOW[1] else ():
-        yield (
+        yield KnownMistake(
             f"the derivative through the last {window} layers alone",
             truth.unrolled(depth, window),
+            "the derivative through fewer of the last layers",
         )
 
 
@@ -299,9 +307,11 @@ def _mistaken_codes(truth: Truth, depth: int) -> Mistakes:
     name.
     """
     for layer in (max(depth - 1, 0), depth + 1):
-        yield f"those of layer {layer}", truth.codes(layer)
+        yield KnownMistake(
+            f"those of layer {layer}", truth.codes(layer), "those of the layer before or after"
+        )
     for name, mistaken in _mistaken(truth):
-        yield name, mistaken.codes(depth)
+        yield KnownMistake(name, mistaken.codes(depth))
 
 
 def _mistaken(truth: Truth) -> Iterator[tuple[str, Truth]]:
@@ -447,9 +457,8 @@ def check_consistency(subject: Subject) -> Measurements:
     require(
         error < VANISHED,
         f"relative error {error:.2g} at depth {depth}, {earlier:.2g} at depth {DEEP}: it does not"
-        " vanish, though consistent_for is"
-        f" {subject.estimator.consistent_for or 'None (every loss)'}; name there the losses alone"
-        " for which it does",
+        f" vanish, which consistent_for = {subject.estimator.consistent_for!r} claims for"
+        f" {'this' if subject.estimator.consistent_for else 'every'} loss",
         error,
         VANISHED,
     )

@@ -44,6 +44,10 @@ class CheckRecord(NamedTuple):
         Where the estimator raised an error: its kind, the file and the line; empty without one.
     drawn : str
         The drawn options of the specimen; empty for a named one.
+    loss : str
+        The loss of the specimen; empty where the estimator as a whole has failed.
+    compared : tuple of str
+        The known mistakes that it was compared with, if it was, and none of them fits.
     """
 
     check: str
@@ -54,6 +58,8 @@ class CheckRecord(NamedTuple):
     distances: tuple[Distance, ...] = ()
     place: str = ""
     drawn: str = ""
+    loss: str = ""
+    compared: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -76,6 +82,56 @@ def options_of_failures(records: list[CheckRecord]) -> list[str]:
         if 2 * n_passed_with_it < len(passed):
             shared.append(option)
     return sorted(shared)
+
+
+#: What drawn options are called that are no options of a dataset or an algorithm.
+DRAWN_OPTIONS = {
+    "noncontiguous=True": "tensors that are not contiguous in memory",
+    "noncontiguous=False": "tensors that are contiguous in memory",
+    "requires_grad=True": "tensors that require gradients",
+    "requires_grad=False": "tensors that require no gradient",
+    "warm_start=0.0": "codes that start at zero",
+    "step=None": "the default step",
+    "derived=True": "a class that is derived from the problem's",
+    "derived=False": "a class of problems as it is",
+    "unit=1.0": "data in their own unit",
+}
+#: The same for options with any value, by name; the value is put in.
+DRAWN_NUMBERS = {
+    "warm_start": "codes that start at random, of size {}",
+    "depth": "{} layers at most",
+    "step": "a step of {}/L",
+    "unit": "data in another unit, times {}",
+}
+
+
+def option_in_words(option: str) -> str:
+    """Say what a drawn option is, such as ``depth=12``, or that a name without a value is that of a
+    dataset; options of datasets and algorithms, which `pudle list` has, stay as they are.
+    """
+    name, sign, value = option.partition("=")
+    if not sign:
+        return f"the dataset {name}"
+    if name.startswith("another "):
+        changed = name.removeprefix("another ")
+        return f"{changed} {'changed' if value == 'True' else 'as the dataset has it'}"
+    return DRAWN_OPTIONS.get(option) or DRAWN_NUMBERS.get(name, option).format(value)
+
+
+def consistent_losses(records: list[CheckRecord]) -> tuple[list[str], list[str]]:
+    """Return the losses for which the error vanished wherever that was checked, and those for which
+    it did not somewhere, both in the order of the alphabet. A loss that is a function has no name
+    that `consistent_for` could have.
+    """
+    nameless = "", "function"
+    ran = [
+        record
+        for record in records
+        if record.check == "consistency" and record.loss not in nameless
+    ]
+    failed = {record.loss for record in ran if record.status == "failed"}
+    passed = {record.loss for record in ran if record.status == "passed"} - failed
+    return sorted(passed), sorted(failed)
 
 
 def _drawn_options(records: list[CheckRecord], status: str) -> list[set[str]]:

@@ -4,6 +4,7 @@ differentiation through them, and dense implicit solves, all in float64.
 No estimator and no kernel is used. Tests hold it to closed forms in numpy, on every specimen.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -38,6 +39,20 @@ class Implicit(NamedTuple):
 
     gradient: Array
     condition: float = 1.0
+
+
+class LinearSystem(NamedTuple):
+    """What an implicit gradient is made of: the loss and the slope of the inner objective as
+    functions of a theta and of codes (`leaf`) that require gradients, the derivative of the loss in
+    the codes, and the active set.
+    """
+
+    loss: Tensor
+    slope: Tensor
+    theta: Tensor
+    leaf: Tensor
+    code_gradient: Tensor
+    active: Tensor
 
 
 def array(tensor: Tensor) -> Array:
@@ -123,11 +138,37 @@ class Truth:
         """
         return self._implicit(depth, ahead, alternating=True).gradient
 
+    def series(self, depth: int, *, ahead: bool = False) -> Iterator[Array]:
+        """Yield the terms of the Neumann series of the implicit gradient's part through the codes,
+        without an end: term k has the power k - 1 of J, the Jacobian of a layer, on the active sets
+        of the codes or of the plain layer `ahead` of them.
+        """
+        system = self._system(depth, ahead)
+        # I - J is the step times the derivative of the slope.
+        vector = system.code_gradient * system.active
+        while True:
+            by_theta, by_codes = gradients(
+                system.slope, (system.theta, system.leaf), vector, keep_graph=True
+            )
+            yield array(-self.step * by_theta)
+            vector = (vector - self.step * by_codes) * system.active
+
     @torch.enable_grad()
     def _implicit(self, depth: int, ahead: bool, alternating: bool) -> Implicit:
-        """Return the implicit gradient at the codes of a depth, and the condition of its systems:
-        where the problem has a penalty on the active sets of the layer `ahead`, if asked for, and
+        """Return the implicit gradient at the codes of a depth, and the condition of its systems,
         with I + J in place of I - J if `alternating`.
+        """
+        loss, slope, theta, leaf, right, active = self._system(depth, ahead)
+        # I - J is the step times the derivative of the slope, and so I + J is 2 I less that.
+        system = 2 / self.step * leaf - slope if alternating else slope
+        solution, condition = self._solve(system, leaf, active, right)
+        (gradient,) = gradients(loss - (slope * solution).sum(), (theta,))
+        return Implicit(array(gradient), condition)
+
+    @torch.enable_grad()
+    def _system(self, depth: int, ahead: bool) -> LinearSystem:
+        """Return the system of the implicit gradient at the codes of a depth: where the problem has
+        a penalty on the active sets of the layer `ahead`, if asked for.
         """
         problem, codes = self.problem, self.state(depth).codes
         theta, leaf = problem.theta.detach().requires_grad_(), codes.clone().requires_grad_()
@@ -138,11 +179,7 @@ class Truth:
             # Signs that the codes do not have yet.
             slope = slope + live.penalty * (problem.piece(last) - problem.piece(codes))
         (right,) = gradients(loss, (leaf,), keep_graph=True)
-        # I - J is the step times the derivative of the slope, and so I + J is 2 I less that.
-        system = 2 / self.step * leaf - slope if alternating else slope
-        solution, condition = self._solve(system, leaf, problem.active(last), right)
-        (gradient,) = gradients(loss - (slope * solution).sum(), (theta,))
-        return Implicit(array(gradient), condition)
+        return LinearSystem(loss, slope, theta, leaf, right, problem.active(last))
 
     def _solve(
         self, slope: Tensor, leaf: Tensor, active: Tensor, right: Tensor

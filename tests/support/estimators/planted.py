@@ -486,6 +486,8 @@ DEFECTS = {
         "halved terms": neumann(lambda k: 0.5),
         "alternating signs": neumann(lambda k: (-1.0) ** k),
         "a term that is too large": neumann(lambda k: 1.0 + (k == 2)),
+        "one halved term": neumann(lambda k: 0.5 if k == 3 else 1.0),
+        "an end that no option moves": neumann(lambda k: float(k < 5)),
         "too few terms": neumann(lambda k: 1.0, approaches={"implicit": {"terms": 9}}),
         "another gradient": neumann(lambda k: 1.0, approaches={"direct": {"terms": 1000}}),
         "an unknown gradient": neumann(lambda k: 1.0, approaches={"best": {"terms": 1000}}),
@@ -510,6 +512,11 @@ DEFECTS = {
 EXPLAINED = {
     "halved terms": "half of the path through the codes",
     "alternating signs": "a series with alternating signs",
+    "a term that is too large": "term 3 of the Neumann series (the Jacobian of a layer to the power"
+    " 2) has the weight 2 in place of 1",
+    "one halved term": "term 4 of the Neumann series (the Jacobian of a layer to the power 3) has"
+    " the weight 0.5 in place of 1",
+    "an end that no option moves": "the Neumann series ends after 5 terms",
     "another gradient": "instead of the direct gradient",
     "an unknown gradient": "name one of exact, unrolled, implicit, direct",
     "an unknown option": "give values of its fields",
