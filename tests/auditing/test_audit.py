@@ -3,8 +3,10 @@
 import functools
 import inspect
 import operator
+import re
 import runpy
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import mpmath
@@ -599,6 +601,55 @@ def test_a_module_that_takes_its_own_dtype_alone_is_audited_in_it(check) -> None
     module = OfFloat32(check)
     assert pudle.audit(module, FLOAT32[:, :N]).verdict == "right"
     assert {tensor.dtype for tensor in module.parameters()} == {torch.float32}
+
+
+def two_inputs(factor: float, single_factor: float = 1.0) -> Callable[..., torch.Tensor]:
+    """Return the product of two inputs whose gradient in the second one has a factor, and another
+    one in single precision.
+    """
+
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, w):
+            ctx.save_for_backward(x, w)
+            return x * w
+
+        @staticmethod
+        def backward(ctx, d):
+            x, w = ctx.saved_tensors
+            wrong = single_factor if x.dtype == torch.float32 else factor
+            return d * w, d * x * wrong
+
+    return lambda x, w: Product.apply(x, w)
+
+
+@pytest.mark.parametrize("factors", [(1.0, 1.0), (1.0, 1.5), (1.5, 1.5)])
+def test_inputs_stand_in_their_order_and_one_that_is_not_right_comes_first(factors) -> None:
+    report = pudle.audit(two_inputs(*factors), X.float(), X.float() + 3)
+    verdict, error = {
+        (1.0, 1.0): ("right", 0),
+        (1.0, 1.5): ("inexact", 0.5),
+        (1.5, 1.5): ("wrong", 0.5),
+    }[factors]
+    names = [part.name for part in report.parts]
+    order = ["input 0 (x)", "input 1 (w)"]
+    assert names == (order if verdict == "right" else order[::-1])
+    assert report.verdict == verdict and report.error == pytest.approx(error, abs=1e-6)
+    assert report.error == max(part.error for part in report.parts)
+
+
+def test_every_line_says_what_is_exact_and_how_far_it_is_off_in_its_own_dtype() -> None:
+    lines = repr(pudle.audit(two_inputs(1.0), X.float(), X.float() + 3)).splitlines()
+    number = r"\d\.?\d*(e-\d+)?"
+    for index, (line, name) in enumerate(zip(lines, "xw", strict=True)):
+        assert re.fullmatch(
+            rf" *right: the gradient in input {index} \({name}\) agrees to {number} with finite"
+            rf" differences of the layer, which are themselves exact to {number}; computed in"
+            rf" torch\.float32, it is off by {number} of its norm",
+            line,
+        ), line
+    # In float64 there is no other dtype to compare.
+    assert "computed in" not in repr(pudle.audit(two_inputs(1.0), X, X + 3))
 
 
 def test_tightening_tells_a_mistake_from_a_solver_that_stops_early() -> None:

@@ -13,6 +13,7 @@ from ..names import make_algorithm
 from ..problems import Problem
 from ..streams import generator
 from .differences import RESOLVED
+from .distances import distance
 from .evidence import LayerEvidence, observe
 from .layer import Array, Layer, in_double, in_double_precision, root_mean_square, varies
 from .rules import judge_layer
@@ -31,7 +32,8 @@ class Audit:
     Attributes
     ----------
     parts : tuple of PartAudit
-        The verdict on each input and parameter, the worst first, the others as they are given.
+        The verdict on each input and parameter, in the order in which they are given; where one is
+        not right, the worst comes first.
     """
 
     parts: tuple[PartAudit, ...]
@@ -46,6 +48,8 @@ class Audit:
         """Distance of the gradient in the worst part from the expected one, relative to the norm of
         that; NaN where none is known.
         """
+        if self.verdict == "right":
+            return max(part.error for part in self.parts)
         return self.parts[0].error
 
     @property
@@ -169,12 +173,12 @@ def everything_varied(layer: Layer) -> tuple[int | str, ...]:
 def layer_verdicts(
     layer: Layer, equation: tuple[str, Function] | None, tighten: Function | str | None
 ) -> list[Verdict]:
-    """Return the verdict on each part of a layer, the worst first.
+    """Return the verdict on each part of a layer: in order if all are right, else the worst first.
 
     The layer is called in float64 if it follows the dtype of its inputs: a module's parameters and
     buffers are converted meanwhile. If it then raises an error, all is as it was given, and only
-    that is audited. A right gradient of a layer in another dtype is also compared in that one.
-    `equation` is ``residual`` or ``step`` and the function.
+    that is audited. Where all gradients of a layer in another dtype are right, they are also
+    compared in that one. `equation` is ``residual`` or ``step`` and the function.
     """
     # Read first, because a module's parameters are others once they are converted.
     theta = layer.theta
@@ -191,39 +195,42 @@ def layer_verdicts(
             evidence = observe(layer.with_symmetric_parts(), equation, tighten)
         verdicts = judge_layer(evidence)
         gradient = evidence.layer.gradient(theta)
-    worst, *remaining = worst_first(verdicts)
-    if evidence.layer is exact and worst.outcome == "right":
-        worst = in_its_dtype(worst, layer, evidence, gradient)
-    return [worst, *remaining]
+    if evidence.layer is exact and all(verdict.outcome == "right" for verdict in verdicts):
+        verdicts = in_its_dtype(verdicts, layer, evidence, gradient)
+    return worst_first(verdicts)
 
 
 def in_its_dtype(
-    verdict: Verdict, layer: Layer, evidence: LayerEvidence, gradient: Array
-) -> Verdict:
-    """Add to the verdict on a gradient in float64 how far it is off, in the part where that is
-    most, in the dtype of the layer, if that is another.
+    verdicts: list[Verdict], layer: Layer, evidence: LayerEvidence, gradient: Array
+) -> list[Verdict]:
+    """Add to the verdict on each part, whose gradient in float64 is right, how far it is off in the
+    dtype of the layer, if that is another.
 
-    Of several dtypes the least precise is named. The outcome becomes ``inexact`` if the error is
-    more than `RESOLVED`. The verdict stays as it is where the layer raises an error in its own
+    Of several dtypes the least precise is named. An outcome becomes ``inexact`` if the error is
+    more than `RESOLVED`. The verdicts stay as they are where the layer raises an error in its own
     dtype.
     """
     dtypes = [part.tensor.dtype for part in layer.parts]
     dtype = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
     if dtype == torch.float64:
-        return verdict
+        return verdicts
     # It may take float64 alone.
     with contextlib.suppress(Exception):
         rounded = replace(layer, symmetric=evidence.layer.symmetric).gradient(layer.theta)
-        error = evidence.layer.largest_distance(rounded, gradient)
-        outcome: Outcome = "right" if error <= RESOLVED else "inexact"
-        reasons = (*verdict.reasons, InDtype(dtype, error))
-        return verdict._replace(outcome=outcome, reasons=reasons, error=error)
-    return verdict
+        in_dtype = list[Verdict]()
+        for part, verdict in zip(evidence.layer.parts, verdicts, strict=True):
+            error = distance(rounded[part.span], gradient[part.span])
+            outcome: Outcome = "right" if error <= RESOLVED else "inexact"
+            reasons = (*verdict.reasons, InDtype(dtype, error))
+            in_dtype.append(verdict._replace(outcome=outcome, reasons=reasons, error=error))
+        return in_dtype
+    return verdicts
 
 
 def problem_verdicts(problem: Problem, seed: int) -> list[Verdict]:
     """Return the verdicts on the gradients of a step of a problem's default algorithm and of its
-    loss in state and theta, the worst first; the names of parts say of which of the two.
+    loss in state and theta, the worst first unless all are right; the names of parts say of which
+    of the two.
 
     They are taken at the state after `LAYERS` layers, with random numbers in place of zeros. The
     seed is that of the directions and of the weights of the outputs. The problem is not changed.

@@ -51,18 +51,17 @@ def in_words(verdict: Verdict) -> PartAudit:
 
 
 def report(parts: Sequence[PartAudit]) -> str:
-    """Say the verdict on the worst part in one line, then the likeliest mistakes and the verdicts
-    on the others, a line each.
-
-    The first part is the worst.
+    """Say the verdict on the first part in one line, then the likeliest mistakes in it and the
+    verdicts on the others, a line each.
     """
-    worst, *remaining = parts
-    lines = [f"{worst.verdict}: the gradient in {worst.name} {worst.text}"]
-    if worst.mistakes:
-        label = "note" if worst.verdict == "right" else "likely mistake"
-        lines.append(f"{label}: {' or '.join(worst.mistakes)}")
-    lines += [f"{part.verdict}: that in {part.name} {part.text}" for part in remaining]
-    return "\n  ".join(lines)
+    first, *remaining = [
+        f"{part.verdict}: the gradient in {part.name} {part.text}" for part in parts
+    ]
+    lines = [first]
+    if mistakes := parts[0].mistakes:
+        label = "note" if parts[0].verdict == "right" else "likely mistake"
+        lines.append(f"{label}: {' or '.join(mistakes)}")
+    return "\n  ".join([*lines, *remaining])
 
 
 # --- mistakes
@@ -140,22 +139,21 @@ def mistake_in_words(mistake: Mistake) -> str:
 
 
 def source_in_words(source: Source) -> str:
-    """Say what a truth is called, how far it is known, and in which directions."""
+    """Say what a truth is called, in which directions it is known, and how exact it is itself."""
     match source:
         case expected.FromDifferences():
-            text = f"finite differences of the layer, exact to {number(source.known)}"
+            text = "finite differences of the layer"
             if source.symmetric:
-                text += " (symmetric changes alone)"
+                text += " for symmetric changes of the input"
             if source.n_directions:
-                text += (
-                    f" in {source.n_directions} directions, {source.n_left_out} of them left out"
-                    " for kinks or noise"
-                )
-            return text
+                text += f" in {source.n_directions} directions"
+                if source.n_left_out:
+                    text += f" ({source.n_left_out} of them left out for kinks or noise)"
+            return f"{text}, which are themselves exact to {number(source.known)}"
         case expected.FromTheorem():
-            return f"the implicit gradient, exact to {number(source.known)}"
+            return f"the implicit gradient, which is itself exact to {number(source.known)}"
         case expected.AtReturnedSolution():
-            return "that at the returned solution"
+            return "the implicit gradient at the solution that the layer returned"
 
 
 # --- why no more is known
@@ -275,7 +273,7 @@ def reason_in_words(reason: Reason) -> str:  # noqa: C901  # one case for each k
                 where = f"where the gradient that comes in is {times} times as large"
             return f"but it is off by {number(reason.error)} of its norm {where}"
         case verdicts.InDtype():
-            return f"in {reason.dtype} it is {number(reason.error)} of its norm off"
+            return f"computed in {reason.dtype}, it is off by {number(reason.error)} of its norm"
         case verdicts.OutputsDiffer():
             return (
                 "cannot be told: calls with the same inputs return different outputs; eval(), or a"

@@ -196,8 +196,10 @@ class Verdict(NamedTuple):
 
 
 def worst_first(verdicts: list[Verdict]) -> list[Verdict]:
-    """Return the verdicts with the worst at the front; the others keep their order. Of equal ones
-    the first is the worst.
+    """Return the verdicts with the worst at the front, unless all are right; the others keep their
+    order. Of equal ones the first is the worst.
     """
     worst = min(verdicts, key=Verdict.severity)
+    if worst.outcome == "right":
+        return [*verdicts]
     return [worst, *(verdict for verdict in verdicts if verdict is not worst)]
