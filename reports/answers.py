@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pudle import answers as engine
 from pudle import text
-from pudle.answers import SAME_ERROR, Answer, Measured, Requirement, answer
+from pudle.answers import SAME_ERROR, Answer, Measured, Reason, Requirement, answer
 from pudle.reports.cells import Cell, Shown, achievement, answer_cells
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
@@ -33,6 +33,16 @@ UNTIMED = {
     "least": "with the least depth, because nothing was timed",
     "tie": "the same depth",
 }
+
+
+#: Why there is no best unrolled pair.
+NO_LAYERS = "none: no algorithm with layers was measured"
+NO_UNROLLED = {
+    Reason.NOTHING_SCORED: "none: nothing with layers was scored",
+    Reason.NOTHING_WITHIN_LIMITS: "none within these limits",
+}
+#: The same for every problem, where no algorithm is a solver.
+ALL_UNROLLED = "The best unrolled pair is the answer itself: all algorithms here run layers."
 
 
 class ProblemAnswer(NamedTuple):
@@ -82,7 +92,7 @@ def _problem_answer(
     unrolled = best if differentiable == measured else answer(differentiable, requirement)
     source = best.source or measured[0]
     same = best.source is unrolled.source is not None
-    best_unrolled = Cell("the same") if same else _unrolled_cell(unrolled)
+    best_unrolled = Cell("the same") if same else _unrolled_cell(unrolled, bool(differentiable))
     why = reason_text(best)
     if results.badge(source.case):
         why += " Scored against a limit."
@@ -104,8 +114,12 @@ def _alternatives(chosen: Answer) -> list[str]:
     return [f"or {name}" for name in shortened_ties(names)]
 
 
-def _unrolled_cell(chosen: Answer) -> Cell:
-    """Show the best unrolled pair, or that it misses what is required and by how much."""
+def _unrolled_cell(chosen: Answer, has_layers: bool) -> Cell:
+    """Show the best unrolled pair, or that it misses what is required and by how much; without one,
+    why there is none, which may be that no algorithm of the problem has layers.
+    """
+    if not chosen.source:
+        return Cell(NO_UNROLLED[chosen.reason] if has_layers else NO_LAYERS)
     cells, goal = answer_cells(chosen), chosen.requirement.error
     if not chosen.reached:
         value, about = cells["time"].text, f"error {cells['error']}, {cells['depth']}"
@@ -136,6 +150,13 @@ def answers_table(results: Results, rows: Iterable[ProblemAnswer]) -> Table:
     """
     table = Table.of([row.cells for row in rows], COLUMNS)
     return table if results.solvers else table.without("best unrolled")
+
+
+def unrolled_sentence(results: Results) -> str:
+    """Say why the table of answers has no column for the best unrolled pair; empty where it has
+    one, or where there are no answers.
+    """
+    return "" if results.solvers or not results.cases else ALL_UNROLLED
 
 
 def reading_budgets(is_timed: bool) -> str:

@@ -2,10 +2,11 @@
 dataset that it shows.
 """
 
+import dataclasses
 import inspect
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from pudle.data.dataset import ConvolutionalDataset, SparseCodingDataset
@@ -18,7 +19,7 @@ ABOUT = (
     "An inner algorithm computes codes z in T layers; T is the depth. An outer loss depends on"
     " these codes and on an outer parameter (in dictionary learning: the dictionary D). An"
     " estimator approximates the gradient of this loss in the outer parameter. The exact gradient"
-    " is the one at the solution of the inner problem, which infinitely many layers would reach."
+    " is the one at the solution of the inner problem, to which more and more layers lead."
     " Error: ‖estimate − exact gradient‖ / ‖exact gradient‖."
 )
 #: The inner problems of kinds of datasets, per sample x.
@@ -40,14 +41,26 @@ WORDS = {
         "the cases that differ in the algorithm alone, because their algorithms lead to the same"
         " solution."
     ),
-    "pair": "an estimator with an algorithm, as in `analytic` with `active_set`.",
+    "pair": "an estimator with an algorithm, as in `analytic` with `ista`.",
+    "best unrolled": (
+        "the best pair among the algorithms that run layers, which solvers do not: for a program"
+        " that has to be unrolled, such as a network. As for every answer, it is the fastest that"
+        " reaches the error; where none does, the most accurate, with its error."
+    ),
+    "tie": (
+        "a pair that nothing measured tells from the answer: in time and memory or, where nothing"
+        " was timed, in depth."
+    ),
     "seed": "one random draw of a dataset. A case is measured on one or several.",
     "bound": "the certified error of the reference. No error is shown as smaller.",
 }
 DICTIONARY_WORDS = {
     "atom": "a column of the dictionary D.",
-    "code": "the coefficients z of a sample: it is close to D z.",
+    "code": "the coefficients z of a sample x; D z is close to x.",
     "support": "the atoms whose coefficients in a code are not zero.",
+    "n_features": "the dimension of a sample; of square patches it is `size` squared.",
+    "n_components": "the number of atoms.",
+    "penalty": "λ, the weight of the l1 norm.",
 }
 #: The outer losses that problems of the suite have; others are those of their own problems.
 LOSSES = {
@@ -78,7 +91,7 @@ def meanings(results: Results) -> list[Meaning]:
     explained = [
         *_from_classes("estimator", estimators),
         *_from_classes("algorithm", (case.algorithm for case in cases)),
-        *_from_classes("dataset", (case.dataset for case in cases)),
+        *_datasets(dict.fromkeys(case.dataset for case in cases)),
     ]
     losses = dict.fromkeys(case.loss for case in cases)
     explained += [Meaning("loss", loss, LOSSES[loss]) for loss in losses if loss in LOSSES]
@@ -114,6 +127,31 @@ def _from_classes(kind: str, specs: Iterable[str]) -> Iterator[Meaning]:
         documented = entries_named(f"{kind}s", name).get(name)
         if sentence := first_paragraph(documented):
             yield Meaning(kind, name, sentence)
+
+
+def _datasets(specs: Collection[str]) -> Iterator[Meaning]:
+    """Explain the datasets of some specs, with the options of each that is shown, defaults
+    included: how many samples, of which dimension, and so on.
+    """
+    for meaning in _from_classes("dataset", specs):
+        kind = entries_named("datasets", meaning.name)[meaning.name]
+        shown = [_whole_spec(kind, spec) for spec in specs if parsed(spec)[0] == meaning.name]
+        yield meaning._replace(sentence=f"{meaning.sentence} Here: {listing(shown)}.")
+
+
+def _whole_spec(kind: type, spec: str) -> str:
+    """Return a spec as code with the options that it leaves to the defaults of its class, without
+    the seed, paths, and what is None.
+    """
+    name, given = parsed(spec)
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    defaults = {
+        field.name: field.default
+        for field in fields
+        if field.default not in (None, dataclasses.MISSING) and field.name != "seed"
+    }
+    options = (f"{key}={value!r}" for key, value in (defaults | {**given}).items())
+    return f"`{name}({', '.join(options)})`"
 
 
 def first_paragraph(documented: object) -> str:

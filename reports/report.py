@@ -25,6 +25,7 @@ from pudle.reports.answers import (
     answers_table,
     budgets,
     reading_budgets,
+    unrolled_sentence,
 )
 from pudle.reports.cells import Shown
 from pudle.reports.figures import cases
@@ -88,32 +89,41 @@ READING = (
         "Is shown where something was not measured or not certified; a table without it has all.",
     ),
 )
-#: The same for a column that is there where an algorithm has no layers.
-BEST_UNROLLED = (
-    "Best unrolled",
-    "The best of those whose algorithm runs layers, as `ista` and `fista` do and `active_set` does"
-    " not: for a program that has to be unrolled, such as a network. It is the fastest that reaches"
-    " the error; where none does, it is the most accurate, with its error.",
-)
 #: What stands for ``{torch}`` there, with times of the torch path in the tables and without.
 TORCH = "The same without compiled kernels."
 NO_TORCH = (
     "Where compiled kernels take part, times are with them: `pudle run --profile default` measures"
     " those without as well."
 )
+#: The legend of the table of rates, likewise.
 READING_RATES = (
-    "Theory: the law by which the error falls with the depth T. ρ is the contraction factor of a"
-    " layer, ρᵀ is ρ to the power T, and the law `floor` leaves an error at any depth."
-    " Rate: the factor by which the error shrinks with each layer (error / T where the law has a"
-    " factor T), with the range over the seeds in brackets. It is fitted in a window of depths,"
-    " which begins where all samples have the right signs and ends where the error of `backprop` is"
-    " at rounding or at the bound; the later half counts. Acceleration: how many times as fast the"
-    " error falls as that of `alternating`, by the slopes on the same depths. It is the mean with"
-    f" the {CONFIDENCE:.0%} confidence interval of Student's t; of fewer than {FEWEST_SEEDS} seeds,"
-    " the median with the range. There is none where the error of `alternating` does not fall."
-    " Theory says 2 in the limit of many layers, from which a window of"
-    " finite depth is off by some percent (Ablin, Peyré and Moreau, Super-efficiency of automatic"
-    " differentiation, ICML 2020)."
+    (
+        "Theory",
+        "How the error falls with the depth T. ρ, below 1, is the factor by which in the end a"
+        " layer shrinks the error of the codes. With ρᵀ, ρ to the power T, a layer shrinks that of"
+        " the gradient by ρ, with ρ²ᵀ by ρ². `floor`: the error stays, whatever the depth.",
+    ),
+    (
+        "Rate",
+        "The factor by which a layer shrinks the error of the gradient: 0.9 is a tenth less with"
+        " each layer. Where the law has a factor T, it is that of error / T. Brackets: the range"
+        " over the seeds.",
+    ),
+    (
+        "Depths",
+        "The depths that the rate is fitted on. The law holds once all codes have the right signs,"
+        " and can be seen until `backprop` is as exact as rounding or the bound allows. Of the"
+        " measured depths between the two, the later half is taken.",
+    ),
+    (
+        "Acceleration",
+        "How many times as fast the error falls as that of `alternating`, by the slopes of their"
+        " logarithms on the same depths; none where that error does not fall. Brackets: the"
+        f" {CONFIDENCE:.0%} interval of the mean by Student's t, or the range where there are fewer"
+        f" than {FEWEST_SEEDS} seeds, with the median. ρ²ᵀ beside ρᵀ makes 2 in the limit of many"
+        " layers; at measured depths it is off by some percent (Ablin, Peyré and Moreau,"
+        " Super-efficiency of automatic differentiation, ICML 2020).",
+    ),
 )
 #: Captions in LaTeX, where a table stands alone.
 CAPTION_ANSWERS = (
@@ -238,6 +248,7 @@ class Report:
             about=ABOUT,
             reading_rates=READING_RATES,
             answers=answers_table(self.results, self.answers),
+            unrolled=unrolled_sentence(self.results),
             budgets=budgets(self.results),
             reading_budgets=reading_budgets(bool(tables.where_timed(self.results))),
             kinds=cases.KINDS,
@@ -348,8 +359,7 @@ class Report:
         """The legend of the tables of cases."""
         timed = any(row.torch.measured for row in self.summary)
         torch = TORCH if timed else NO_TORCH
-        legend = [(term, explanation.format(torch=torch)) for term, explanation in READING]
-        return [BEST_UNROLLED, *legend] if self.results.solvers else legend
+        return [(term, explanation.format(torch=torch)) for term, explanation in READING]
 
     @property
     def subtitle(self) -> str:

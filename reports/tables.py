@@ -322,7 +322,7 @@ CERTIFICATES = {
 
 #: What the table of certificates says in place of a column that says nothing.
 SAME_CERTIFICATES = {
-    "status": "certified",
+    "status": "the reference is certified",
     "target": "the target is the exact gradient",
     "all-zero codes": "no code is zero throughout",
     "uncertified samples": "no sample is left uncertified",
@@ -403,7 +403,7 @@ def certificates_caption(results: Results) -> str:
     left_out = table.columns.keys() - table.concise().columns.keys()
     same = [words for name, words in SAME_CERTIFICATES.items() if name in left_out]
     caption = "References of each problem, or of a case where its own differ"
-    return f"{caption}. Of all of them: {text.listing(same)}" if same else caption
+    return f"{caption}. In all rows {text.listing(same)}" if same else caption
 
 
 def _certificates(results: Results) -> dict[tuple[str, str], list[ReferenceRow]]:

@@ -3,7 +3,7 @@ to.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -97,7 +97,7 @@ def bought(results: Results) -> list[Figure]:
                     "depth": method.runs[0].depth,
                     "loss": method.runs[0].options.get("loss"),
                     study.outcome.column: method.median(study.outcome.column),
-                    "gradient_error": float(np.median([*errors.values()])),
+                    "gradient_error": float(np.median([scored.error for scored in errors])),
                 }
                 for method, errors in scores.items()
                 if errors
@@ -110,11 +110,8 @@ def bought(results: Results) -> list[Figure]:
                 f" {text.number(row[study.outcome.column], 3)}"
                 for row in rows.to_dict("records")
             )
-            cases = {name: results.cases.get(name) for errors in scores.values() for name in errors}
-            where = dict.fromkeys(
-                f"{case.dataset}, {case.algorithm}" if case else name
-                for name, case in cases.items()
-            )
+            every = [scored for errors in scores.values() for scored in errors]
+            where = text.listing([*dict.fromkeys(scored.where for scored in every)])
             figures.append(
                 Figure(
                     file_name("bought", title),
@@ -126,16 +123,26 @@ def bought(results: Results) -> list[Figure]:
                     looks_of(results),
                     mark="point",
                     about=f"{title}: {listed}.",
-                    note=f"Errors of gradients are those on {text.listing([*where])}.",
+                    note=f"Errors of gradients are those on {where}.{_depths_text(every)}",
                     tips={"method": "method", "depth": "layers", "loss": "loss"},
                 )
             )
     return figures
 
 
-def _errors(results: Results, method: Method) -> dict[str, float]:
-    """Return the error of a training's gradient, by where it was scored, or nothing where none is
-    known.
+class ScoredGradient(NamedTuple):
+    """The error of a training's gradient, where it was scored, at how many layers, and how many the
+    training has.
+    """
+
+    error: float
+    where: str
+    depth: int = 0
+    trained_depth: int = 0
+
+
+def _errors(results: Results, method: Method) -> list[ScoredGradient]:
+    """Return the errors of a training's gradient, none where none is known.
 
     That is the median along the training, if it was measured. Otherwise it is, for each case that
     scores gradients of the kind of problem that the training solves, the error at the greatest
@@ -144,9 +151,9 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
     """
     along = method.median("gradient_error")
     if not math.isnan(along) or method.warm:
-        return {} if math.isnan(along) else {ALONG: along}
+        return [] if math.isnan(along) else [ScoredGradient(along, ALONG)]
     record = method.good[0]
-    errors = {}
+    errors = []
     for name, case in results.cases.items():
         depths, values = results.curve(name, method.estimator).spread[:, :2].T
         # The same kind of problem, whatever the options of the dataset.
@@ -156,8 +163,27 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
         )
         depth = record.depth or 0
         if same and len(depths) and depths[0] <= depth <= depths[-1]:
-            errors[name] = float(values[depths <= depth][-1])
+            error, at = float(values[depths <= depth][-1]), int(depths[depths <= depth][-1])
+            where = f"{case.dataset}, {case.algorithm}"
+            errors.append(ScoredGradient(error, where, at, depth))
     return errors
+
+
+def _depths_text(every: Iterable[ScoredGradient]) -> str:
+    """Say at which depths errors were scored that are not those of the trainings; empty where all
+    are. It begins with a space.
+    """
+    depths = sorted(
+        {
+            (scored.trained_depth, scored.depth)
+            for scored in every
+            if scored.depth != scored.trained_depth
+        }
+    )
+    if not depths:
+        return ""
+    pairs = [f"depth {at} for trainings with {layers} layers" for layers, at in depths]
+    return f" They are those at {text.listing(pairs)}, the next smaller one that was measured."
 
 
 def outcome(record: ShownExperiment, first: ShownExperiment) -> dict[str, Shown]:

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 import pudle
 from pudle import text
-from pudle.reports.answers import reading_budgets
+from pudle.reports.answers import reading_budgets, unrolled_sentence
 from pudle.reports.figures import cases
 from pudle.reports.glossary import ABOUT
 from pudle.reports.load import parsed
@@ -45,6 +45,8 @@ def html(reports: Reports) -> str:
         for name in looks
         if parsed(name)[0] in by_name
     }
+    # Words that are columns of a table are explained there as well.
+    headings = {meaning.name: meaning.sentence for meaning in meanings if meaning.kind == "word"}
     # In a function of its own: the library's script declares names on the page's level.
     page_scripts = "\n".join(_template(name) for name in ("charts.js", "page.js"))
     scripts = [script(), f'(() => {{\n"use strict";\n{page_scripts}}})();']
@@ -78,13 +80,17 @@ def html(reports: Reports) -> str:
         meanings=meanings,
         runs_reading=RUNS_READING,
         reading_rates=READING_RATES,
+        unrolled=unrolled_sentence(first.results),
+        headings=headings,
         picture=_base64(picture),
         most_rows=MOST_ROWS,
         most_cases=MOST_CASES,
         answers=answers,
         content=data,
         sentences=sentences,
-        data=encode({**data, "specs": specs, "names": [*looks], "meanings": sentences}),
+        data=encode(
+            {**data, "specs": specs, "names": [*looks], "meanings": sentences, "headings": headings}
+        ),
         version=pudle.__version__,
     )
 

@@ -1,12 +1,15 @@
 """Names in a report are explained, by the classes that they name."""
 
+import pytest
 from support.page.living_page import data, html
 from support.records.stored_experiments import reported
 from support.records.synthetic import case, record
 
 import pudle
+from pudle.answers import Requirement
 from pudle.data.dataset import SparseCodingDataset
 from pudle.estimators.backprop import Backprop
+from pudle.reports.answers import ALL_UNROLLED, NO_LAYERS, answers
 from pudle.reports.glossary import (
     ABOUT,
     DICTIONARY_WORDS,
@@ -58,3 +61,48 @@ def test_the_inner_problem_and_its_words_are_written_down(tmp_path):
     report = reported(tmp_path / "c", [record(smooth, "backprop")])
     assert not report.inner_problems
     assert not DICTIONARY_WORDS.keys() & {each.name for each in report.meanings}
+
+
+def test_best_unrolled_is_explained_wherever_it_stands(tmp_path):
+    """Among the words, and in the heading of its column, with a script and without."""
+    named = case("synthetic-solver-lasso", algorithm="solver")
+    solver = [record(named, "analytic", differentiable=False)]
+    report = reported(tmp_path / "a", [*solver, record(case(), "analytic")])
+    page, meaning = html(report), WORDS["best unrolled"]
+    assert f"- `best unrolled` (word): {meaning}" in report.markdown()
+    assert f"<dt><code>best unrolled</code></dt><dd>{meaning}</dd>" in page
+    assert f'<th scope="col" title="{meaning}">best unrolled</th>' in page
+    assert data(page)["headings"]["best unrolled"] == meaning
+    assert ALL_UNROLLED not in report.markdown()
+    # Without a solver there is no such column, and a line says why.
+    report = reported(tmp_path / "b", [record(case(), "analytic")])
+    assert meaning in report.markdown() and meaning in html(report)
+    assert ALL_UNROLLED in report.markdown() and ALL_UNROLLED in html(report)
+    # Of a problem that only a solver solves there is none.
+    (row,) = reported(tmp_path / "c", solver).answers
+    assert str(row.cells["best unrolled"]) == NO_LAYERS
+
+
+@pytest.mark.parametrize("memory", [1.0, 1e9])
+def test_why_there_is_no_best_unrolled_pair_is_said(tmp_path, memory):
+    named = case("synthetic-solver-lasso", algorithm="solver")
+    records = [record(named, "analytic", differentiable=False), record(case(), "analytic")]
+    requirement = Requirement(None, memory=memory)
+    (row,) = answers(reported(tmp_path, records).results, requirement)
+    assert str(row.cells["best unrolled"]) == "none within these limits"
+
+
+def test_datasets_are_explained_with_the_options_that_are_shown(tmp_path):
+    """Defaults included; of a plug-in or a user's file nothing is opened for it."""
+    cases = [
+        case("a", dataset="sparse_gaussian(n_samples=10)"),
+        case("b", dataset="sparse_gaussian(n_samples=10, penalty=0.5)"),
+        case("c", dataset="nobody.py:Unknown(n=2)"),
+    ]
+    report = reported(tmp_path, [record(each, "backprop") for each in cases])
+    (meaning,) = (each for each in report.meanings if each.kind == "dataset")
+    whole = "n_samples=10, n_features=50, n_components=100, n_nonzero_coefs=5, amplitudes='uniform'"
+    first, second = meaning.sentence.partition(" Here: ")[2].split(" and ")
+    for shown, penalty in ((first, "penalty=0.2"), (second, "penalty=0.5")):
+        assert shown.startswith(f"`sparse_gaussian({whole}") and penalty in shown
+    assert "seed" not in meaning.sentence

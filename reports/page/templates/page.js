@@ -94,7 +94,8 @@ function table(host, { caption, columns, rows }) {
       $$("thead button", host)[place].focus();
     };
     const sorts = place === column ? (direction > 0 ? "ascending" : "descending") : null;
-    return element("th", { scope: "col", "aria-sort": sorts }, button(name, sort));
+    const title = Object.hasOwn(DATA.headings, name) ? DATA.headings[name] : null;
+    return element("th", { scope: "col", "aria-sort": sorts }, button(name, sort, { title }));
   });
   const ordered = column < 0 ? kept : sorted(kept, column, direction);
   const [page, pager] = paged(ordered, at, ROWS, "rows", (next) => again({ at: next }));

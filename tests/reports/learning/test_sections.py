@@ -87,6 +87,7 @@ def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_tra
     (drawn,) = (each for each in data(page)["charts"] if each["host"] == "#bought-figures")
     assert drawn["rows"]["method"] == list(rows.index)
     assert "are those on sparse_gaussian(n_samples=7), " in drawn["note"]
+    assert "at depth 10 for trainings with 25 layers, the next smaller one" in drawn["note"]
 
 
 def test_an_error_measured_along_a_training_is_drawn_and_stands_for_a_scored_one(tmp_path):
