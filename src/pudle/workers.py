@@ -556,9 +556,9 @@ class Copy(_Ending, Generic[T]):
             # Python 3.12 warns of other threads, whose locks a copy would find locked: those here
             # only wait.
             warnings.simplefilter("ignore", DeprecationWarning)
-            #: 0 once it has ended.
-            self.number = os.fork()
-        if not self.number:
+            #: 0 in the copy itself, and once it has ended.
+            self.process_id = os.fork()
+        if not self.process_id:
             try:
                 _set_process_option(END_WITH_PARENT, SIGKILL)
                 self.talk.close()
@@ -579,11 +579,11 @@ class Copy(_Ending, Generic[T]):
         before.
         """
         self.talk.close()
-        if not self.number:
+        if not self.process_id:
             return 0
-        os.kill(self.number, SIGKILL)
-        _, status = os.waitpid(self.number, 0)
-        self.number = 0
+        os.kill(self.process_id, SIGKILL)
+        _, status = os.waitpid(self.process_id, 0)
+        self.process_id = 0
         return os.waitstatus_to_exitcode(status)
 
 

@@ -64,6 +64,15 @@ def seconds(*estimators):
     return [EstimateCost("seconds", TINY, name, 5) for name in estimators]
 
 
+def test_a_time_that_is_measured_by_itself_is_no_memory(tmp_path):
+    selection, store = scored(tmp_path, "alternating")
+    (cost,) = seconds("alternating")
+    record = cost.measure(store)
+    assert record.status == "ok" and 0 < record.value < 10 and len(record.samples) >= 10
+    # A run takes all times of a problem in turns.
+    assert record.turns and record == cost.read(store)
+
+
 @pytest.mark.slow
 def test_a_cost_is_measured_once_and_again_on_request(tmp_path):
     selection, store = scored(tmp_path, "alternating", "backprop", torch_depths=(5,))

@@ -2,8 +2,10 @@
 what does not fit is unsupported and never broken; and a run with nothing to do stays fast.
 """
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import time
 
@@ -17,6 +19,7 @@ from pudle import names
 from pudle.algorithms import kernels
 from pudle.errors import ChangedSources
 from pudle.measuring import sources
+from pudle.measuring.case import Case
 from pudle.measuring.execution import execute
 from pudle.measuring.experiment import ExperimentResult
 from pudle.measuring.results.cost import EstimateCost
@@ -29,7 +32,7 @@ from pudle.measuring.stored_files import BROKEN
 from pudle.references.certified import MINIMIZER_TARGETS
 from pudle.reports.load import load
 from pudle.reports.tables import problems_table
-from pudle.workers import Outcome, Pool
+from pudle.workers import InProcess, Outcome, Pool
 
 CASE = dataclasses.replace(TINY, seeds=(0,), depths=(1, 2, 5))
 LIMIT = 4.0
@@ -166,6 +169,58 @@ def test_whatever_broke_is_told_by_the_run_and_the_report(tmp_path, store, monke
     labels = map(run.label, run.results)
     assert dict(summary.broken) == dict.fromkeys(labels, "timeout: planted")
     assert problems_table(load(tmp_path, "quick")).columns["reason"] == ["planted"] * 3
+
+
+def break_references(monkeypatch, is_broken):
+    """Let the references of the cases and seeds that are named fail; return the list of all that
+    are asked for, which grows.
+    """
+    asked, make_reference = [], Case.make_reference
+
+    def make(case, seed, target):
+        asked.append((seed, target))
+        if is_broken(seed, target):
+            raise ZeroDivisionError("planted")
+        return make_reference(case, seed, target)
+
+    monkeypatch.setattr(Case, "make_reference", make)
+    return asked
+
+
+@pytest.mark.parametrize("broken", [{"exact"}, {"exact", "limit"}])
+def test_a_reference_that_fails_is_tried_once_and_costs_its_own_scores(broken, store, monkeypatch):
+    asked = break_references(monkeypatch, lambda seed, target: seed == 1 and target in broken)
+    case = dataclasses.replace(TINY, targets=("exact", "limit"))
+    chosen = selected("alternating", "backprop", cases=(case,), costs=())
+    run = filled(chosen, store)
+    assert sorted(asked) == sorted(itertools.product(case.seeds, case.targets))
+    for score in run.scores:
+        for row in run.record(score).scores:
+            fails = row.seed == 1 and row.target in broken
+            assert row.status == ("error" if fails else "ok"), row
+            if fails:
+                assert row.reason == ("the reference of seed 1 failed: ZeroDivisionError: planted")
+    # A later run tries them again.
+    references, scores, *_ = Run(chosen, store).missing()
+    assert len(references.works) == 1 + len(broken) and len(scores.works) == 2
+
+
+def test_what_breaks_without_a_record_is_told_by_the_run(tmp_path, monkeypatch):
+    break_references(monkeypatch, lambda seed, target: True)
+
+    def compile_kernels(dtypes, store):
+        raise MemoryError("of the compiler")
+
+    monkeypatch.setattr("pudle.measuring.stages._compile", compile_kernels)
+    executor = contextlib.nullcontext(InProcess())
+    chosen = selected("alternating", costs=())
+    summary = execute(chosen, home=tmp_path, cluster=executor)
+    assert dict(summary.broken[:-1]) == {
+        "kernels": "out-of-memory: MemoryError: of the compiler",
+        "reference of tiny, seed 0": "error: ZeroDivisionError: planted",
+    }
+    label, reason = summary.broken[-1]
+    assert label == "alternating on tiny" and "the reference of seed 0 failed" in reason
 
 
 HARD = "ista(thresholding='hard')"

@@ -252,7 +252,7 @@ def _carry_out(work: Work, root: str) -> tuple[object, list[File]]:
     that it wrote, with their contents and their paths without `root`.
     """
     (result,), store = work.results, work.store
-    record, path = result.measure(store), store.place(result).path
+    record, path = work.call(store), store.place(result).path
     # The record comes last: one that exists has all that it speaks of.
     return record if isinstance(result, RecordedResult) else None, [
         (str(file).removeprefix(root), file.read_bytes())

@@ -113,12 +113,15 @@ def _sort_failures(
     run: Run, scores_only: bool
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Return the label, and the status with its reason, of each result without a number: first the
-    findings about an estimator or a problem, then the results where something broke.
+    findings about an estimator or a problem, then the results where something broke, references and
+    the compilation of kernels included.
 
     Times on the torch path that are skipped because no kernel applies are in neither.
     """
     findings: list[tuple[str, str]] = []
-    broken: list[tuple[str, str]] = []
+    broken = [
+        (work.label, f"{status.status}: {status.reason}") for work, status in run.unrecorded.items()
+    ]
     for result, status in run.failures(costs=not scores_only):
         if status == ("skipped", NO_KERNEL):
             # A case without kernels has no time on the torch path beside its own.

@@ -24,13 +24,14 @@ from .naming import labels
 from .plan import Plan
 from .results.cost import EstimateCost
 from .results.experiment import CarriedExperiment
+from .results.reference import CaseReference
 from .results.result import RecordedResult, Result
 from .results.score import Scores
 from .selection import Selection
 from .shelf import Shelf
-from .stages import Executor, Stage, Stages
+from .stages import Executor, Stage, Stages, Work
 from .store import ResultPlace, Store
-from .stored_files import MeasurementStatus, Record, RunList
+from .stored_files import BROKEN, MeasurementStatus, Record, RunList
 
 R = TypeVar("R", bound=Record)
 
@@ -52,6 +53,9 @@ class Run:
     rounds: int = 0
     #: Whether the files of the folder say what is measured.
     is_begun: bool = field(init=False, default=False)
+    #: What broke in this run and has no record that would say so: references, and the compilation
+    #: of kernels.
+    unrecorded: dict[Work, MeasurementStatus] = field(init=False, default_factory=dict)
 
     # -- what is asked for, and what there is
 
@@ -139,7 +143,7 @@ class Run:
         stages = Stages(self.plan, self.shelf, self.rounds)
         scores = stages.missing_scores()
         yield stages.references(scores)
-        yield stages.scores(scores)
+        yield stages.scores(scores, self._failed_references())
         if scores:
             # They say at which depths there are times as well.
             self.plan = self._plan_from_records()
@@ -182,12 +186,24 @@ class Run:
                 stack.enter_context(contextlib.closing(outcomes))
                 for n_done, (work, outcome) in enumerate(outcomes, 1):
                     measured_now += work.results
+                    if outcome.status in BROKEN and not _has_records(work):
+                        status = MeasurementStatus(outcome.status, outcome.reason)
+                        self.unrecorded[work] = status
                     for result, record in zip(work.results, work.conclude(outcome), strict=False):
                         # A reference has no record.
                         if isinstance(result, RecordedResult) and isinstance(record, Record):
                             self.records[result] = record
                     progress(n_done, len(stage.works), work.label)
         return measured_now
+
+    def _failed_references(self) -> dict[CaseReference, MeasurementStatus]:
+        """Return the references that broke in this run, with status and reason."""
+        return {
+            result: status
+            for work, status in self.unrecorded.items()
+            for result in work.results
+            if isinstance(result, CaseReference)
+        }
 
     # -- the folder
 
@@ -297,3 +313,8 @@ class Run:
             if record and record.status != "ok":
                 failed.append((result, MeasurementStatus(record.status, record.reason)))
         return failed
+
+
+def _has_records(work: Work) -> bool:
+    """Tell whether the results of some work are kept as records, which say what failed."""
+    return any(isinstance(result, RecordedResult) for result in work.results)

@@ -30,6 +30,7 @@ from .results.result import RecordedResult, Result
 from .results.score import Scores
 from .shelf import Shelf
 from .store import Store
+from .stored_files import MeasurementStatus
 
 #: Seconds that compiling the kernels may take, which is a dozen for each dtype on a quiet machine.
 MOST_COMPILING = 900.0
@@ -94,8 +95,8 @@ class Work:
         """Return the record of each result or, where the work failed, write records to the store
         that say why, and return these.
 
-        Work that went well has written its records itself. Results without a record, such as
-        references, get none where they failed.
+        Work that went well has written its records itself. References and kernels, which have no
+        record, get none where they failed: the run remembers the failure, see `Run.unrecorded`.
         """
         if outcome.status == "ok":
             return outcome.result if isinstance(outcome.result, list) else [outcome.result]
@@ -175,9 +176,26 @@ class Stages:
         timeout = self.plan.selection.timeout
         return Stage([kernels_work, *self._works(missing.values(), timeout)])
 
-    def scores(self, scores: Iterable[Scores]) -> Stage:
-        """Return the stage of some scores."""
-        return Stage(self._works(scores, self.plan.selection.timeout))
+    def scores(
+        self,
+        scores: Sequence[Scores],
+        failed_references: Mapping[CaseReference, MeasurementStatus],
+    ) -> Stage:
+        """Return the stage of some scores; references that have failed are not tried again by each
+        of them.
+        """
+        works = []
+        for score, work in zip(
+            scores, self._works(scores, self.plan.selection.timeout), strict=True
+        ):
+            failed = {
+                reference: failed_references[reference]
+                for reference in score.references
+                if reference in failed_references
+            }
+            call = partial(score.measure, failed_references=failed) if failed else work.call
+            works.append(replace(work, call=call))
+        return Stage(works)
 
     def memories(self, *, remeasure: bool = False) -> Stage:
         """Return the stage of the memories that are missing, or of all of them with `remeasure`,

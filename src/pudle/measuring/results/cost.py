@@ -126,12 +126,15 @@ class EstimateCost(EstimatorResult[CostRecord]):
         return names.is_built_in("estimators", self.estimator)
 
     def measure(self, store: Store) -> CostRecord:
-        """Measure a memory in a copy of this process, and write and return its record; times are
-        measured together, see `Turns`.
+        """Measure a memory in a copy of this process, or a time by itself, and write and return its
+        record; a run takes the times of a problem together, see `Turns`.
 
-        The problem is drawn, and kernels are compiled, in this process. It measures without a copy
-        where it has used a GPU already.
+        The problem is drawn, and kernels are compiled, in this process. It measures a memory
+        without a copy where it has used a GPU already.
         """
+        if self.metric != MEMORY:
+            (record,) = Turns([self], math.inf).measure(store)
+            return record
         prepare([self], store)
 
         def peak() -> dict[str, int]:
@@ -172,9 +175,9 @@ class EstimateCost(EstimatorResult[CostRecord]):
         # longer be copied. What ends that copy is not the estimate: here its error is told.
         if store.device == "cpu" or run_in_copy(write).status != "ok":
             return write()
-        files_at = self.read(store)
-        assert files_at, "what a copy has written lies in the store"
-        return files_at
+        record = self.read(store)
+        assert record, "what a copy has written lies in the store"
+        return record
 
 
 @contextlib.contextmanager
@@ -354,7 +357,7 @@ class Turns:
         if self.rounds or has_used_gpu(timer.device):
             return InProcess().call(self.timeout, timer.seconds, cost)
         copy = self._copies.get(cost.estimator)
-        if copy is None or not copy.number:
+        if copy is None or not copy.process_id:
             copy = stack.enter_context(Copy(lambda number: timer.seconds(self.costs[number])))
             self._copies[cost.estimator] = copy
         # By its number: what a cost is of may have been made here alone.

@@ -193,20 +193,25 @@ class Scores(EstimatorResult[ScoreRecord]):
         places = itertools.product([self.case], self.case.seeds, self.case.targets)
         return list(itertools.starmap(CaseReference, places))
 
-    def measure(self, store: Store) -> ScoreRecord:
+    def measure(
+        self,
+        store: Store,
+        failed_references: Mapping[CaseReference, MeasurementStatus] | None = None,
+    ) -> ScoreRecord:
         """Score the estimator at all depths and seeds, against all targets, write the record, and
         return it; references that the store lacks are computed and written too.
 
-        Whatever the estimator raises becomes a status with a reason; it never becomes a number. The
-        scores of each depth are kept as they come, for `write_failure` if this process does not
-        live to write the record. Warnings of users are hidden meanwhile.
+        `failed_references` are not computed again: the scores against them get the status and the
+        reason given. Whatever the estimator raises becomes a status with a reason in `attempt`, and
+        never a number. The scores of each depth are kept as they come, for `write_failure` if this
+        process does not live to write the record. Warnings of users are hidden meanwhile.
         """
         outcome, parts = MeasurementStatus(), []
         with warnings.catch_warnings():
             # What an estimator advises its caller is no line of a run's log.
             warnings.simplefilter("ignore", UserWarning)
             try:
-                for part in self._parts(store):
+                for part in self._parts(store, failed_references or {}):
                     keep(part)
                     parts.append(part)
             except UnsupportedProblem as error:
@@ -253,27 +258,33 @@ class Scores(EstimatorResult[ScoreRecord]):
             reason=reason,
         )
 
-    def _parts(self, store: Store) -> Iterator[ScoredRows]:
+    def _parts(
+        self, store: Store, failed_references: Mapping[CaseReference, MeasurementStatus]
+    ) -> Iterator[ScoredRows]:
         """Yield the references of each seed, then the scores of each depth against them.
 
-        Computes, and writes to the store, references that it lacks. A target that does not fit
-        gives scores without a number; UnsupportedProblem is raised where none of the targets fits.
-        Where the problem is not the one that a stored reference was computed for, the scores
-        against it are an ``error``.
+        Computes, and writes to the store, references that it lacks. A target that does not fit, or
+        whose reference failed, gives scores without a number; UnsupportedProblem is raised where
+        none of the targets fits. Where the problem is not the one that a stored reference was
+        computed for, the scores against it are an ``error``.
         """
         case = self.case
         for seed in case.seeds:
-            problem, algorithm = case.make_problem(seed, store.device), case.make_algorithm()
-            step = algorithm.step_size(problem)
-            truths: dict[str, Reference | Score] = {}
-            for target in case.targets:
-                try:
-                    truths[target] = CaseReference(case, seed, target).measure(store)
-                except UnsupportedProblem as error:
-                    refusal, truths[target] = error, failed(*failure(error))
+            truths = self._truths(store, seed, failed_references)
             references = [truth for truth in truths.values() if isinstance(truth, Reference)]
             if not references:
-                raise refusal
+                # There is nothing to compare an estimate with, so that none is asked for.
+                yield ScoredRows(
+                    [
+                        _row(seed, depth, target, failure_of_target)
+                        for depth in case.depths
+                        for target, failure_of_target in truths.items()
+                        if isinstance(failure_of_target, Score)
+                    ]
+                )
+                continue
+            problem, algorithm = case.make_problem(seed, store.device), case.make_algorithm()
+            step = algorithm.step_size(problem)
             yield ScoredRows(
                 references=[ReferenceRow.of(truth, seed, step) for truth in references]
             )
@@ -290,6 +301,34 @@ class Scores(EstimatorResult[ScoreRecord]):
                 yield ScoredRows(
                     [_row(seed, depth, target, result, truth) for target, truth in truths.items()]
                 )
+
+    def _truths(
+        self,
+        store: Store,
+        seed: int,
+        failed_references: Mapping[CaseReference, MeasurementStatus],
+    ) -> dict[str, Reference | Score]:
+        """Return the reference of a seed by target, or why there is none: a score without a number.
+
+        Computes, and writes to the store, references that it lacks, but none that failed before.
+        UnsupportedProblem is raised where no target fits.
+        """
+        truths: dict[str, Reference | Score] = {}
+        refusals = []
+        for target in self.case.targets:
+            reference = CaseReference(self.case, seed, target)
+            if reference in failed_references:
+                status, reason = failed_references[reference]
+                truths[target] = failed(status, f"the reference of seed {seed} failed: {reason}")
+                continue
+            try:
+                truths[target] = reference.measure(store)
+            except UnsupportedProblem as error:
+                refusals.append(error)
+                truths[target] = failed(*failure(error))
+        if len(refusals) == len(truths):
+            raise refusals[-1]
+        return truths
 
 
 def _row(
@@ -336,7 +375,7 @@ def attempt(
     system can be singular at small depths only. The first estimate, unless it is stochastic, is
     made twice and must be repeated up to rounding.
     """
-    remaining = depths
+    remaining, is_first = depths, True
     while remaining:
         try:
             estimates = iter(estimator.sweep(problem, algorithm, remaining))
@@ -344,12 +383,12 @@ def attempt(
                 estimate = next(estimates)
                 if not isinstance(estimate, Estimate):
                     raise TypeError(f"sweep gave a {type(estimate).__name__}, not an Estimate")
-                if remaining is depths and estimator.computes != "stochastic":
+                if is_first and estimator.computes != "stochastic":
                     _check_repeats(
                         estimate, next(iter(estimator.sweep(problem, algorithm, remaining[:1])))
                     )
                 yield estimate
-                remaining = remaining[1:]
+                remaining, is_first = remaining[1:], False
         except (Exception, SystemExit) as error:  # noqa: BLE001
             # Anything a plug-in raises is a result, with its reason.
             status, reason = failure(error)
@@ -359,7 +398,7 @@ def attempt(
                 reason = f"at depth {remaining[0]}: {reason}"
             number = 1 if status == "unsupported" else len(remaining)
             yield from [failed(status, reason)] * number
-            remaining = remaining[number:]
+            remaining, is_first = remaining[number:], False
 
 
 def _check_repeats(estimate: Estimate, repeated: Estimate) -> None:
