@@ -197,13 +197,44 @@ def test_a_time_that_ends_before_a_side_has_a_score_leaves_nothing_to_judge(requ
         {"base": whole, "head": ("timeout", None)},
         {"base": whole, "head": ("timeout", begun)},
     ):
-        with pytest.raises(MissingResults, match="(base|head) .* --minutes"):
+        with pytest.raises(MissingResults, match="(base|head) .* e.g. --minutes 10, or"):
             requested(sides, minutes=1)
+    with pytest.raises(MissingResults, match="e.g. --minutes 45, or"):
+        requested({"base": ("timeout", None)}, minutes=15)
     # A single score is enough.
     some = blank()
     some["records"] = dict([*some["records"].items()][:1])
     requested({"base": whole, "head": ("timeout", some)}, minutes=-1)
     assert pair.CommitPair(tmp_path, "b" * 40, "c" * 40, "quick").read().partial
+
+
+def test_what_a_side_without_a_score_was_at_is_said(requested, tmp_path):
+    log = tmp_path / "compare" / f"{'b' * 12}-{'c' * 12}" / "base.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("begun\npudle: compiling kernels\x1b\n")
+    with pytest.raises(MissingResults, match=r"\(it printed last: pudle: compiling kernels\\x1b\)"):
+        requested({"base": ("timeout", None)}, minutes=1)
+    log.write_text("")
+    with pytest.raises(MissingResults, match="1 --minutes, so that"):
+        requested({"base": ("timeout", None)}, minutes=1)
+
+
+@pytest.mark.parametrize("is_suite", [False, True])
+def test_commits_of_a_plugin_share_the_compiled_kernels_of_the_installed_suite(
+    is_suite, tmp_path, monkeypatch
+):
+    """Each side compiled them anew, which took two thirds of the time of a small comparison."""
+    environments = []
+    monkeypatch.setattr(
+        pair, "Process", lambda *arguments, env, **options: environments.append(env)
+    )
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "the user's")
+    site = tmp_path / "site"
+    (site / ("pudle" if is_suite else "plugin")).mkdir(parents=True)
+    (tmp_path / "head").mkdir()
+    CommitSide("head", tmp_path, site, tmp_path / "head" / "quick")._start()
+    (environment,) = environments
+    assert environment["NUMBA_CACHE_DIR"] == (str(site) if is_suite else "the user's")
 
 
 def test_an_estimator_in_a_file_is_that_of_each_commit_where_it_has_one(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from typing import Any
 from ... import names
 from ...errors import MissingResults, PudleError, SpecError, UnreadableResult
 from ...files import read_record
+from ...text import printable
 from ...workers import (
     BUILT_IN,
     ONE_THREAD,
@@ -37,6 +38,8 @@ from .turns import ROUNDS, Cell, time_in_turns
 
 #: Share of a time limit that the scores and memory of one side may take; times take what is left.
 SHARE = 0.35
+#: Minutes that are enough for a few estimators on a few cases, also where a machine is busy.
+ENOUGH = 10
 #: The name of a folder of two commits.
 PAIR = re.compile("[0-9a-f]{12}-[0-9a-f]{12}")
 #: Calls for a time, which commits count that have no sampler of their own.
@@ -67,16 +70,25 @@ class CommitSide:
     def _start(self) -> Process:
         """Start a worker that runs this commit's package in one thread, in its checkout.
 
-        Its PYTHONPATH is the folder of the installed package alone, where numba's cache lies as
-        well. Its output goes into the log, which is opened anew: what that held is lost.
+        Its PYTHONPATH is the folder of the installed package alone. Its output goes into the log,
+        which is opened anew: what that held is lost.
         """
         # Neither the checkout nor the caller's path may shadow the package that was built from it.
         env = os.environ | ONE_THREAD | {"PYTHONPATH": str(self.site), "PYTHONSAFEPATH": "1"}
-        # What is compiled goes with the build.
-        env |= {"NUMBA_CACHE_DIR": str(self.site)}
+        if (self.site / __name__.partition(".")[0]).is_dir():
+            # What is compiled of this suite's own commits goes with the build. A plug-in's commits
+            # share the installed suite, and so its compiled kernels, which the user's cache keeps.
+            env |= {"NUMBA_CACHE_DIR": str(self.site)}
         command = [sys.executable, "-c", "from pudle.workers import work; work()"]
         with self.log.open("w") as log:
             return Process(command, [log.fileno()] * 2, cwd=self.tree, env=env)
+
+    def last_words(self) -> str:
+        """Return the last line that the processes of this side have printed, 200 characters at
+        most; empty if there is none.
+        """
+        printed = self.log.read_text(errors="replace") if self.log.is_file() else ""
+        return printable(printed.strip().rpartition("\n")[2])[:200]
 
     def pool(self) -> Pool:
         """Return a pool of one worker, which calls this commit's own functions, and is started at
@@ -251,12 +263,7 @@ class CommitPair:
                 work = (script.measure, request, side.folder.parent)
                 late = side.call(pool, SHARE * seconds, *work).status == "timeout"
                 if late and not stored_scores(side.folder):
-                    raise MissingResults(
-                        f"{side.label} had no score after {SHARE * seconds:.0f} s, its share of"
-                        f" {seconds / 60:g} --minutes, so that there is nothing to judge: give"
-                        f" more, e.g. --minutes {math.ceil(3 * seconds / 60):d}, or measure fewer"
-                        " estimators (--only), cases (--case) or depths (--depth)"
-                    )
+                    raise MissingResults(_no_score(side, seconds))
                 cut |= late
                 references = side.folder / "store" / "references"
                 if name == "base" and references.is_dir():
@@ -278,6 +285,20 @@ class CommitPair:
             rounds = time_in_turns(timers, cells, until)
             cut |= len({(row.case, row.estimator, row.depth) for row in rounds}) < len(cells)
             CommitRounds(rounds=rounds, partial=cut, lacking=lacking).write(self.rounds_path)
+
+
+def _no_score(side: CommitSide, seconds: float) -> str:
+    """Say that a side has no score after its share of a time limit, what it was at, and what to do:
+    three times the limit, but at least `ENOUGH`.
+    """
+    last_words = side.last_words()
+    at_work = f" (it printed last: {last_words})" if last_words else ""
+    more = max(ENOUGH, math.ceil(3 * seconds / 60))
+    return (
+        f"{side.label} had no score after {SHARE * seconds:.0f} s, its share of {seconds / 60:g}"
+        f" --minutes{at_work}, so that there is nothing to judge: give more, e.g. --minutes {more},"
+        " or measure fewer estimators (--only), cases (--case) or depths (--depth)"
+    )
 
 
 def _lacking_on_both(
