@@ -464,7 +464,9 @@ class Unmeasured(NamedTuple):
     newest: Origin
 
     def record(self, case: Case, estimator: str) -> ScoreRecord:
-        """Make a record that stands for one still to be measured."""
+        """Make a record that stands for one still to be measured: its status is ``missing``, with
+        the reason, and it has neither scores nor references.
+        """
         return ScoreRecord(
             key="",
             status="missing",

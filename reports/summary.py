@@ -56,7 +56,12 @@ class Law:
 
 def law(record: ScoreRecord) -> Law | None:
     """Return the decay that theory predicts for an estimator on a case, from what it ``computes``
-    and is ``consistent_for``; None where theory predicts nothing.
+    and is ``consistent_for``.
+
+    One that is not consistent for the case's loss has a floor, whatever the algorithm. For others
+    theory predicts nothing, None, where the estimator is stochastic or does not say what it
+    computes, and where the algorithm is neither plain ISTA, on the losses ``lasso`` and ``reconstruction``,
+    nor a problem's own iteration.
 
     An estimator that is consistent for every loss corrects the error of the codes to first order.
     On the lasso loss, whose derivative in the codes vanishes at the minimizer, only the square of
@@ -373,9 +378,9 @@ class Guide(NamedTuple):
 
 
 def predicted_slopes(rows: Iterable[Summary]) -> Iterator[Guide]:
-    """Yield points of the slopes that theory predicts, twelve for each estimator of `BASE` and
-    `WINDOW` that has a fitted and a predicted rate, from the summary of a case; they lie a little
-    above the curve, through the window.
+    """Yield points of the slopes that theory predicts, twelve for alternating (`BASE`) and twelve
+    for backprop (`WINDOW`) where they have a fitted and a predicted rate, from the summary of a
+    case; they lie a little above the curve, through the window.
     """
     for row in rows:
         rate, (first, last) = row.predicted_rate.value, row.window

@@ -66,7 +66,9 @@ class Section(NamedTuple):
 
 
 def sections(results: Results) -> list[Section]:
-    """Return the sections on the experiments of a result, without those that are empty."""
+    """Return the sections on the experiments of a result: one for each study that has some, with a
+    block for every group of its experiments.
+    """
     packages = (record.method for record in results.experiments if not record.estimator)
     styles = {**looks(dict.fromkeys(packages), {}), **looks_of(results)}
     return [

@@ -135,8 +135,8 @@ _SHARED_LIMITS, _THREAD_LIMITS = _SharedLimits(), _ThreadLimits()
 
 
 def _forget_other_threads() -> None:
-    """Take back, in a copy of this process, the limits and the lock of threads that it does not
-    have; those of the thread that was copied stay.
+    """Take back, in a copy of this process, the limits of threads that it does not have, and make
+    the lock anew; the limits of the thread that was copied stay.
     """
     _SHARED_LIMITS.lock = threading.Lock()
     if _SHARED_LIMITS.products and not _THREAD_LIMITS.products:

@@ -247,6 +247,8 @@ class _Calls:
     ) -> Outcome[T]:
         """Carry out one job of built-in code, and return its outcome; a failure is a status of it,
         not an error.
+
+        No worker that has run the code of a plug-in gets it; such code has `call_for`.
         """
         return self.call_for(BUILT_IN, timeout, function, *arguments)
 

@@ -281,8 +281,11 @@ def _direct_gradient(problem: SparseCoding, codes: Tensor) -> Tensor | None:
 @torch.no_grad()
 @single_thread()
 def _direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return ``partial_theta loss`` and the derivative in the codes, the mean of ``D^T r``, to
-    which the lasso adds its penalties'; None for a loss of others.
+    """Return ``partial_theta loss`` and the derivative in the codes: the mean of ``D^T r``, and for
+    the lasso loss those of its penalties in addition.
+
+    None for a loss that is not of this package; problems that are not plain have the same from
+    autograd.
     """
     if not is_plain(problem):
         return _recorded_gradients(problem, codes)

@@ -269,7 +269,10 @@ class Magnitudes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return computed
 
     def record(self, tensor: Tensor) -> None:
-        """Record the magnitudes of a tensor; changes what is recorded here, not the tensor."""
+        """Record the largest entry of a tensor and, unless all are zero, its root mean square and
+        the faintest entry that counts beside the largest; changes what is recorded here, not the
+        tensor.
+        """
         sizes = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).abs()
         dtype = sizes.dtype
         largest = float(sizes.max())

@@ -401,7 +401,11 @@ class LearningRun:
             self._record()
 
     def _record(self) -> None:
-        """Add the row, in as many threads as are set."""
+        """Add the row of this step, in as many threads as are set.
+
+        Its loss and gradient norm are means over the samples since the row before, whose sums begin
+        anew; the errors of recovery and the measures of the run add their columns.
+        """
         counts, weight = self.counts, self.counts.weight or math.nan
         row = dict.fromkeys(HISTORY, math.nan) | {
             "epoch": counts.step / self.steps_per_epoch,

@@ -227,8 +227,9 @@ def run_command(
 @click.argument("kinds", nargs=-1, metavar="[KIND|FILE.py]...")
 @profile_option
 def list_command(kinds: tuple[str, ...], profile: str) -> None:
-    """List what specs can name, with options, defaults and origin; cases and experiments; and
-    broken plug-ins.
+    """List what specs can name, with options, defaults and origin; cases and experiments.
+
+    A broken plug-in of any kind is an error after the lists, with exit code 2.
 
     KIND is estimators, datasets, algorithms, thresholding, optimizers, schedules, problems (which
     datasets make, and a function `problem` in your own --dataset FILE.py), cases or experiments;

@@ -125,8 +125,10 @@ def results_home() -> Path:
 
 
 def installed_files() -> dict[str, Path]:
-    """Return the source files of the installed package by their place in the repository; its
-    packages are imported.
+    """Return the source files of the installed package by their place in the repository: those of
+    ``src/pudle``, and of the folders beside it that are installed as parts of it.
+
+    The packages are imported.
     """
     files: dict[str, Path] = {}
     for folder, package in PACKAGE_FOLDERS.items():

@@ -127,7 +127,8 @@ class EstimateCost(EstimatorResult[CostRecord]):
 
     def measure(self, store: Store) -> CostRecord:
         """Measure a memory in a copy of this process, or a time by itself, and write and return its
-        record; a run takes the times of a problem together, see `Turns`.
+        record; a run takes the times of a problem together, see `Turns`. A failure is a status of
+        the record, also where the copy was ended by force.
 
         The problem is drawn, and kernels are compiled, in this process. It measures a memory
         without a copy where it has used a GPU already.

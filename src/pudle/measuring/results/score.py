@@ -203,8 +203,9 @@ class Scores(EstimatorResult[ScoreRecord]):
 
         `failed_references` are not computed again: the scores against them get the status and the
         reason given. Whatever the estimator raises becomes a status with a reason in `attempt`, and
-        never a number. The scores of each depth are kept as they come, for `write_failure` if this
-        process does not live to write the record. Warnings of users are hidden meanwhile.
+        never a number. The scores of each depth are handed to the parent process as they come
+        (`keep`), for `write_failure` if this process does not live to write the record. Warnings of
+        users are hidden meanwhile. Draws have seeds of their own: no global generator is set.
         """
         outcome, parts = MeasurementStatus(), []
         with warnings.catch_warnings():
