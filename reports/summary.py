@@ -60,8 +60,8 @@ def law(record: ScoreRecord) -> Law | None:
 
     One that is not consistent for the case's loss has a floor, whatever the algorithm. For others
     theory predicts nothing, None, where the estimator is stochastic or does not say what it
-    computes, and where the algorithm is neither plain ISTA, on the losses ``lasso`` and ``reconstruction``,
-    nor a problem's own iteration.
+    computes, and where the algorithm is neither plain ISTA, on the losses ``lasso`` and
+    ``reconstruction``, nor a problem's own iteration.
 
     An estimator that is consistent for every loss corrects the error of the codes to first order.
     On the lasso loss, whose derivative in the codes vanishes at the minimizer, only the square of
