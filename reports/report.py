@@ -70,6 +70,11 @@ READING = (
     ),
     ("Torch path", "{torch}"),
     (
+        "Gain by kernels",
+        "How many times as fast the compiled kernels make an estimator, at the deepest depth that"
+        " is timed with them and without. It is about 1 where an estimator uses none.",
+    ),
+    (
         f"Time / {BASE}",
         "The ratio at the deepest depth at which both are timed, which is named where it is not the"
         " deepest of all. Brackets hold its 95% interval.",

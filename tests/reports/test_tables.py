@@ -32,7 +32,7 @@ from pudle.reports.cells import Cell
 from pudle.reports.error_tables import error_texts
 from pudle.reports.figures import cases
 from pudle.reports.load import Results, load
-from pudle.reports.report import Report
+from pudle.reports.report import READING, Report
 
 
 def test_summary_counts_time_memory_and_spread(timed):
@@ -121,6 +121,14 @@ def test_a_plugin_that_gains_nothing_from_kernels_is_compared_on_the_torch_path(
     assert note.startswith("On torch's layers: `mine`; compare with the times of the others")
     columns = tables.summary_table(report.summary).columns
     assert [str(cell) for cell in columns["gain by kernels"]] == ["4.00", "1.01", "3.00"]
+
+
+@pytest.mark.parametrize("column", tables.COLUMNS, ids=lambda column: column.label)
+def test_every_column_of_the_summary_is_explained(column):
+    """Under "How to read this page", by a term that its label begins with."""
+    label = column.label.format(error="1e-3").lower()
+    terms = [term.lower() for term, _ in READING]
+    assert any(label.startswith(term) for term in terms), (label, terms)
 
 
 def test_what_a_solver_leaves_unsolved_at_the_deepest_depth_is_a_note(tmp_path):
