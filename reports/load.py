@@ -58,7 +58,7 @@ ARRAYS: dict[str, dict[str, str]] = {
 }
 
 
-class TrainingOptions(Struct):
+class ReportedOptions(Struct):
     """The options of every training that a report calls by name."""
 
     dataset: str
@@ -72,7 +72,7 @@ class ShownExperiment(experiment.ExperimentRecord, kw_only=True, dict=True):
 
     def __post_init__(self) -> None:
         if self.kind == "learning":
-            convert(self.options, TrainingOptions)
+            convert(self.options, ReportedOptions)
 
     @classmethod
     def read(cls, path: Path, identity: object = None) -> "ShownExperiment":
@@ -412,7 +412,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
 
 
 def _without_what_nobody_measured(stored: Stored) -> Stored:
-    """Return what a run stored without the cases where no estimator has a score, and without the
+    """Return the results of a run without the cases where no estimator has a score, and without the
     costs where none is measured: `_notes` says it once.
     """
     if stored.selection.pairs and not stored.scores:
@@ -424,7 +424,7 @@ def _without_what_nobody_measured(stored: Stored) -> Stored:
 
 
 def _notes(stored: Stored, costs: Iterable[CostRecord], remedy: str) -> Iterator[str]:
-    """Yield what a reader has to know about the origin of some results."""
+    """Yield sentences that a reader has to know about the origin of some results."""
     for line in stored.damaged:
         yield f"Damaged and left out: {line}."
     if stored.selection.pairs and not stored.scores:

@@ -77,12 +77,12 @@ def _lead(rows: Sequence[ProblemAnswer], requirement: Requirement) -> str:
 
 
 def _best_sources(best: Answer) -> list[Measured]:
-    """Return what an answer names and what is as good."""
+    """Return the estimator that an answer names, on its case, and those that are as good."""
     return [source for source in (best.source, *best.as_good) if source]
 
 
 def _common(groups: Sequence[Sequence[Name]]) -> list[Name]:
-    """Return what is in all of some groups, each once and in the order of the first."""
+    """Return the names that are in all groups, each once and in the order of the first."""
     first, *others = groups
     return [name for name in dict.fromkeys(first) if all(name in group for group in others)]
 

@@ -266,8 +266,8 @@ def _answers(
 
 
 def _dataset_options(label: str, case: Case) -> list[str]:
-    """Return what the label of a problem does not say of its dataset and loss, in one text or
-    none.
+    """Return the options, or dataset and loss, that the label of a problem does not say, as one
+    text or none.
     """
     name, options = parsed(case.dataset)
     if not (name in label and case.loss in label):
@@ -304,7 +304,7 @@ def _cell(shown: Shown) -> str | dict[str, object]:
 
 @lru_cache(maxsize=1 << 16)
 def _facts(cell: Cell) -> dict[str, object]:
-    """Return what is known of a cell, by the names that the page's script has for it: its text, and
+    """Return the content of a cell, by the names that the page's script has for it: its text, and
     of all else what is not empty.
 
     The number to sort by has six digits, or is the text ``Infinity``. Cells that are equal share

@@ -540,8 +540,8 @@ def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
 
 
 def _others(points: Iterable[Point], chosen: Point) -> tuple[Measured, ...]:
-    """Return what some points are of, each once and in their order, without what the chosen one is
-    of.
+    """Return the estimators that some points belong to, each once and in the order of the points,
+    without that of the chosen point.
     """
     sources = dict.fromkeys(point.source for point in points)
     sources.pop(chosen.source, None)

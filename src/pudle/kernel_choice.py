@@ -150,8 +150,8 @@ def _cache_type() -> type:
         _impl_class = CacheImplementation
 
         def load_overload(self, *arguments: object) -> object:
-            """Return what the cache has, and None where it has nothing or is damaged, which removes
-            it; then a warning is logged once.
+            """Return the compiled code that the cache has, or None where it has none or is damaged,
+            which removes it; then a warning is logged once.
             """
             try:
                 loaded: object = super().load_overload(*arguments)  # type: ignore[no-untyped-call]

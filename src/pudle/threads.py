@@ -242,8 +242,8 @@ def single_thread() -> Iterator[None]:
 
 @cache
 def _controller() -> ThreadpoolController:
-    """Return what sets the number of threads of libraries loaded here, made once; scipy's library
-    of products is loaded first.
+    """Return the controller that sets the number of threads of libraries loaded here, made once;
+    scipy's library of products is loaded first.
     """
     # Compiled code takes its products from scipy's library, which can only be limited once it is
     # loaded.

@@ -162,8 +162,8 @@ def refuse_for_problem(inputs: Sequence[object], options: Mapping[str, object]) 
 
 
 def everything_varied(layer: Layer) -> tuple[int | str, ...]:
-    """Return what is audited by default: the numbers of all inputs that are tensors of numbers,
-    then the names of all parameters that require gradients.
+    """Return the parts of a layer that are audited by default: the numbers of all inputs that are
+    tensors of numbers, then the names of all parameters that require gradients.
     """
     numbers = [index for index, value in enumerate(layer.inputs) if varies(value)]
     parameters = [name for name, tensor in layer.module.named_parameters() if tensor.requires_grad]

@@ -106,9 +106,9 @@ class EstimateCost(EstimatorResult[CostRecord]):
         return facts | {"depth": self.depth, "case": self.case.name}
 
     def context(self, store: Store) -> object:
-        """Return what the cost depends on besides sources: device, kernels, machine and versions,
-        its identity, and the problem of the case's first seed; the number of threads where there
-        are several.
+        """Return all that the cost depends on besides sources: device, kernels, machine and
+        versions, its identity, and the problem of the case's first seed; the number of threads
+        where there are several.
         """
         path = "torch" if self.metric == TORCH_TIME else kernel_choice.description()
         case = self.case

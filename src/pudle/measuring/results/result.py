@@ -66,7 +66,7 @@ class Result(ABC, Generic[T]):
 
     @abstractmethod
     def read(self, store: Store) -> T | None:
-        """Return what the store has of it, None where that is missing, damaged or not up to date;
+        """Return its record from the store, None where that is missing, damaged or not up to date;
         nothing is measured.
         """
 
