@@ -41,7 +41,7 @@ WORDS = {
         "the cases that differ in the algorithm alone, because their algorithms lead to the same"
         " solution."
     ),
-    "pair": "an estimator with an algorithm, as in `analytic` with `ista`.",
+    "pair": "an estimator with an algorithm.",
     "best unrolled": (
         "the best pair among the algorithms that run layers, which solvers do not: for a program"
         " that has to be unrolled, such as a network. As for every answer, it is the fastest that"

@@ -33,6 +33,7 @@ from pudle.measuring.results.score import ReferenceRow, ScoreRecord
 from pudle.measuring.scoring import ERRORS
 from pudle.measuring.store import Pair, Stored, read_all, read_stored
 from pudle.measuring.stored_files import MeasurementStatus, Record
+from pudle.names.registry import entries_named
 
 #: Metrics that are times: measured once, for no seed and no target.
 TIMES = ("seconds", "seconds_torch")
@@ -43,6 +44,8 @@ TITLES = {
     "code_error": "error of the codes",
     "support_error": "share of samples with a wrong sign",
 }
+#: The metric that means something where codes are sparse alone.
+SIGNS = "support_error"
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*stored_files.BROKEN, "missing")
 
@@ -289,7 +292,23 @@ class Results:
     def metrics(self) -> list[str]:
         """The metrics that were measured, of those that a figure can show."""
         measured = {row.metric for row in self.numbers}
+        if not any(map(self.has_signs, self.cases)):
+            measured.discard(SIGNS)
         return [metric for metric in TITLES if metric in measured] or ["relative_error"]
+
+    @cache  # noqa: B019
+    def has_signs(self, case: str) -> bool:
+        """Tell whether the signs of codes mean something on a case: whether its codes are sparse.
+
+        So they are where a certificate says how far an atom is from entering or leaving them;
+        where there is no certificate, the class of the dataset tells.
+        """
+        rows = [row for (name, *_), row in self.references.items() if name == case]
+        if any((row.dual_margin, row.smallest_amplitude) != (None, None) for row in rows):
+            return True
+        return any(row.status == "limit" for row in rows) and has_dictionary(
+            self.cases[case].dataset
+        )
 
     @cached_property
     def lines(self) -> Mapping[tuple[str, str, str], Line]:
@@ -351,6 +370,18 @@ def parsed(spec: str) -> tuple[str, Mapping[str, object]]:
         return names.parse(spec)
     except SpecError:
         return spec, {}
+
+
+def has_dictionary(dataset: str) -> bool:
+    """Tell whether a dataset, by its spec, is of a registered class that makes problems with a
+    dictionary; no user's file is opened.
+    """
+    # Imported late: it brings torch.
+    from pudle.data.dataset import ConvolutionalDataset, SparseCodingDataset
+
+    name = parsed(dataset)[0]
+    kind = entries_named("datasets", name).get(name)
+    return isinstance(kind, type) and issubclass(kind, (ConvolutionalDataset, SparseCodingDataset))
 
 
 # -- from records

@@ -4,25 +4,28 @@ table.
 
 import colorsys
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from pudle import names
+from pudle.measuring.grouping import grouped
 from pudle.reports.load import Results, parsed
 
-#: Hue and dashes by what an estimator computes. The hues are those of Okabe and Ito, which
-#: color-blind readers can distinguish; some are darkened to a contrast of at least 3:1 with white.
+#: Colors and dashes by what an estimator computes. The first color has the hue, those of Okabe and
+#: Ito, which color-blind readers can distinguish; some are darkened to a contrast of at least 3:1
+#: with white. The others are near it, for several specs of one class or file.
 FAMILIES = {
-    "direct": ("#d55e00", (8, 3)),
-    "unrolled": ("#0072b2", ()),
-    "implicit": ("#008a63", (9, 3, 2, 3)),
-    "truncated": ("#b8578f", (4, 3)),
-    "stochastic": ("#8f6d00", (2, 2)),
-    "approximate": ("#6a51a3", (12, 3, 4, 3)),
-    "heuristic": ("#1a1a1a", (9, 3, 2, 3, 2, 3)),
+    "direct": (("#d55e00", "#560c00", "#ff2c09", "#563f00"), (8, 3)),
+    "unrolled": (("#0072b2", "#00305c", "#5468ff", "#00727a"), ()),
+    "implicit": (("#008a63", "#00240f", "#00a344", "#005557"), (9, 3, 2, 3)),
+    "truncated": (("#b8578f", "#652b3b", "#c77b90", "#652b5e"), (4, 3)),
+    "stochastic": (("#8f6d00", "#3d1c00", "#8f4200", "#3a3d00"), (2, 2)),
+    "approximate": (("#6a51a3", "#27274e", "#a780c0", "#57366c"), (12, 3, 4, 3)),
+    "heuristic": (("#1a1a1a", "#7b7b7b", "#4d4d4d"), (9, 3, 2, 3, 2, 3)),
 }
-UNKNOWN = ("#6f6f6f", (2, 4))
+UNKNOWN = (("#6f6f6f", "#3a3a3a", "#909090"), (2, 4))
 #: Estimators that compute the same differ in their marker, an outline around the origin in a square
 #: of side two with y downwards, and in the shade that belongs to the marker. matplotlib's code of
 #: the same marker is the key.
@@ -74,8 +77,10 @@ def looks(
     """Return the look of each estimator, from what each estimator (a spec) computes.
 
     Hue and dashes show what it computes, marker and shade distinguish estimators that compute the
-    same. Marker and dashes together distinguish any two without color. A hash of the spec chooses
-    the marker; if another estimator of the same hue has it already, the next free one is taken.
+    same, and several specs of one class or file have colors of their own, in the order of their
+    options. Marker and dashes together distinguish any two without color. A hash of the spec
+    chooses the marker; if another estimator of the same hue has it already, the next free one is
+    taken.
     `builtins`, by default the suite's own estimators, choose first, whether or not they are in the
     report, so that a plug-in never changes their looks.
     """
@@ -85,6 +90,10 @@ def looks(
             for name, kind in names.list_estimators().items()
             if not names.is_plugin(kind)
         }
+    variants: dict[str, int] = {}
+    specs_by_name = grouped(sorted(claims, key=_natural_order), lambda spec: parsed(spec)[0])
+    for specs in specs_by_name.values():
+        variants |= {spec: number for number, spec in enumerate(specs)}
     used_places = set()
     look_of_spec = {}
     for spec in sorted(
@@ -96,9 +105,21 @@ def looks(
         places = [(first + step) % len(CODES) for step in range(len(CODES))]
         place = next((place for place in places if (claim, place) not in used_places), places[0])
         used_places.add((claim, place))
-        hue, dashes = FAMILIES.get(claims.get(spec) or "", UNKNOWN)
-        look_of_spec[spec] = Look(_shade(hue, SHADES[place % len(SHADES)]), CODES[place], dashes)
+        colors, dashes = FAMILIES.get(claims.get(spec) or "", UNKNOWN)
+        variant = variants.get(spec, 0) % len(colors)
+        color = colors[variant] if variant else _shade(colors[0], SHADES[place % len(SHADES)])
+        look_of_spec[spec] = Look(color, CODES[place], dashes)
     return {spec: look_of_spec[spec] for spec in claims}
+
+
+def _natural_order(spec: str) -> list[tuple[bool, float, str]]:
+    """Return a key that sorts specs by their words and numbers: a window of 5 before one of 10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", spec)
+    numbers = (float(part) if place % 2 else 0.0 for place, part in enumerate(parts))
+    return [
+        (place % 2 == 1, number, part)
+        for place, (number, part) in enumerate(zip(numbers, parts, strict=True))
+    ]
 
 
 @lru_cache(maxsize=16)

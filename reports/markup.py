@@ -12,7 +12,7 @@ from itertools import chain, islice
 import jinja2
 import pandas as pd
 
-from pudle.reports.cells import Cell, Shown
+from pudle.reports.cells import Cell, Shown, is_blank
 from pudle.text import DASH
 
 #: Characters that LaTeX does not print as they are.
@@ -49,8 +49,8 @@ EMPTY: Mapping[str, Callable[[Shown], bool]] = {
     "target": lambda shown: str(shown) == "exact",
     "reason": lambda shown: not str(shown),
     "remark": lambda shown: not str(shown),
-    "all-zero codes": lambda shown: isinstance(shown, Cell) and shown.key == 0,
-    "uncertified samples": lambda shown: isinstance(shown, Cell) and shown.key == 0,
+    "all-zero codes": lambda shown: is_blank(shown) or getattr(shown, "key", None) == 0,
+    "uncertified samples": lambda shown: is_blank(shown) or getattr(shown, "key", None) == 0,
 }
 #: A LaTeX command for a table that is scaled down to its place where it is wider than that.
 FIT = (

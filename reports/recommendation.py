@@ -8,6 +8,7 @@ from typing import TypeVar
 from pudle import text
 from pudle.answers import ERROR, Answer, Measured, Requirement
 from pudle.measuring.grouping import grouped
+from pudle.measuring.naming import OWN_LOSS
 from pudle.measuring.results.score import ScoreRecord
 from pudle.reports.answers import ProblemAnswer
 from pudle.reports.load import Results
@@ -44,7 +45,10 @@ def recommendations(
     sentences = []
     for loss, loss_rows in by_loss.items():
         parts = [_lead(loss_rows, requirement), _reason(results, loss, loss_rows, requirement)]
-        sentences.append(f"{loss.capitalize()} loss: {' '.join(filter(None, parts))}")
+        name = f"{loss.capitalize()} loss"
+        if loss == OWN_LOSS:
+            name = "The problem's own loss" if len(loss_rows) == 1 else "The problems' own losses"
+        sentences.append(f"{name}: {' '.join(filter(None, parts))}")
     return sentences
 
 
@@ -99,8 +103,9 @@ def _pairs_text(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _either(names: Sequence[str]) -> str:
-    """Join the names of alternatives: ``a or b``, beyond a few ``a or 3 others``."""
-    return " or ".join([names[0], *shortened_ties(names[1:])])
+    """Join the names of alternatives: ``a or b``, beyond a few ``a, b or 3 others``."""
+    *first_names, last = [names[0], *shortened_ties(names[1:])]
+    return f"{', '.join(first_names)} or {last}" if first_names else last
 
 
 def _use(names: str, n_names: int, answered: Sequence[Answer]) -> str:

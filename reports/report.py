@@ -17,6 +17,7 @@ from pudle import text
 from pudle.answers import ERROR, EXTRAPOLATION, Requirement
 from pudle.errors import InvalidArgument
 from pudle.measuring.grouping import grouped
+from pudle.measuring.naming import GIVEN, word_of
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
 from pudle.reports.answers import (
@@ -32,7 +33,7 @@ from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.glossary import ABOUT, Meaning, inner_problems, meanings
 from pudle.reports.learning.sections import Section, bought, outcome, sections
-from pudle.reports.load import COLUMNS, Results
+from pudle.reports.load import COLUMNS, Results, parsed
 from pudle.reports.markup import Table
 from pudle.reports.recommendation import recommendations
 from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summarize
@@ -94,6 +95,9 @@ READING = (
         "Is shown where something was not measured or not certified; a table without it has all.",
     ),
 )
+#: What of it is about costs, and about comparing them: left out where there are none.
+READING_COSTS = {f"Time to {text.number(ERROR, 1)}", "*", "Distinguishable", "Torch path", "Memory"}
+READING_RATIO = f"Time / {BASE}"
 #: What stands for ``{torch}`` there, with times of the torch path in the tables and without.
 TORCH = "The same without compiled kernels."
 NO_TORCH = (
@@ -130,6 +134,30 @@ READING_RATES = (
         " Super-efficiency of automatic differentiation, ICML 2020).",
     ),
 )
+#: What the section on certificates says: of all of them, of limits, and of columns by their names.
+CERTIFICATES_ABOUT = (
+    "Every error is measured against an exact gradient in float64 with a bound on its own error. No"
+    " error is reported as smaller than the bound, and nothing is scored against a reference that"
+    " is not certified."
+)
+READING_LIMITS = (
+    "Cases with the badge limit are the exception: they have no exact solver, their reference is"
+    " the limit of the iteration with an estimated error, and they are never ranked together with"
+    " certified ones."
+)
+CERTIFICATES_WORST = "Numbers are the worst over seeds."
+GRAM = "Condition: that of the worst active Gram matrix."
+HESSIAN = "Condition: that of the worst derivative of the inner problem's equations."
+READING_CERTIFICATES = {
+    "dual margin": (
+        "Dual margin and smallest amplitude: how far the nearest atom is from entering or leaving a"
+        " code."
+    ),
+    "rho": (
+        "rho, as the median with the range over the seeds: the factor by which each layer in the"
+        " end shrinks the error of the codes."
+    ),
+}
 #: Captions in LaTeX, where a table stands alone.
 CAPTION_ANSWERS = (
     f"Which estimator to use: the cheapest with an error of at most {text.number(ERROR, 1)} on"
@@ -362,9 +390,26 @@ class Report:
     @property
     def reading(self) -> list[tuple[str, str]]:
         """The legend of the tables of cases."""
-        timed = any(row.torch.measured for row in self.summary)
-        torch = TORCH if timed else NO_TORCH
-        return [(term, explanation.format(torch=torch)) for term, explanation in READING]
+        torch = TORCH if any(row.torch.measured for row in self.summary) else NO_TORCH
+        left_out = set[str]() if self.results.costs else READING_COSTS
+        if not any(row.relative_seconds[0].value > 0 for row in self.summary):
+            left_out = left_out | {READING_RATIO}
+        return [
+            (term, explanation.format(torch=torch))
+            for term, explanation in READING
+            if term not in left_out
+        ]
+
+    @property
+    def reading_certificates(self) -> str:
+        """How to read the certificates: what all have, and the columns that are shown."""
+        columns = tables.certificates_table(self.results).columns
+        limits = READING_LIMITS if any(map(self.results.badge, self.results.cases)) else ""
+        shown = [words for name, words in READING_CERTIFICATES.items() if name in columns]
+        condition = GRAM if "dual margin" in columns else HESSIAN
+        return " ".join(
+            filter(None, [CERTIFICATES_ABOUT, limits, CERTIFICATES_WORST, condition, *shown])
+        )
 
     @property
     def subtitle(self) -> str:
@@ -378,9 +423,11 @@ class Report:
         """Describe a case and the reference of its errors."""
         case = self.results.cases[name]
         seeds = text.count(len(case.seeds), "seed")
-        limit = ", scored against a limit" if self.results.badge(name) else ""
+        # A target that is the limit says so itself.
+        limit = ", scored against a limit" if self.results.badge(name) and target != "limit" else ""
         measured = f"{case.loss} loss, against {target}, {seeds}{limit}"
-        return f"{case.dataset}, {case.algorithm}, {measured}"
+        dataset = case.dataset if parsed(case.dataset)[0] != GIVEN else word_of(case.dataset)
+        return f"{dataset}, {case.algorithm}, {measured}"
 
     @cached_property
     def by_case(self) -> list[CaseTables]:

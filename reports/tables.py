@@ -306,7 +306,7 @@ def _certain_digits(reference: ReferenceRow) -> float | None:
     return max(floor(-log10(max(reference.bound, float_info.epsilon))), 0)
 
 
-MODULUS = "modulus, claimed"
+MODULUS, ZERO_CODES = "modulus, claimed", "all-zero codes"
 #: By label.
 CERTIFICATES = {
     "bound": CertificateColumn(lambda reference: reference.bound, max),
@@ -316,7 +316,7 @@ CERTIFICATES = {
     MODULUS: CertificateColumn(lambda reference: reference.modulus, min),
     "dual margin": CertificateColumn(lambda reference: reference.dual_margin, min),
     "smallest amplitude": CertificateColumn(lambda reference: reference.smallest_amplitude, min),
-    "all-zero codes": CertificateColumn(lambda reference: reference.zero_codes, max, percent_cell),
+    ZERO_CODES: CertificateColumn(lambda reference: reference.zero_codes, max, percent_cell),
 }
 
 
@@ -324,7 +324,7 @@ CERTIFICATES = {
 SAME_CERTIFICATES = {
     "status": "the reference is certified",
     "target": "the target is the exact gradient",
-    "all-zero codes": "no code is zero throughout",
+    ZERO_CODES: "no code is zero throughout",
     "uncertified samples": "no sample is left uncertified",
 }
 
@@ -353,13 +353,16 @@ def references_table(results: Results) -> Table:
         for label, certificate in certificates.items():
             known = [quantity for quantity in map(certificate.number, part) if quantity is not None]
             cell = certificate.cell(certificate.worst(known) if known else nan)
+            if label == ZERO_CODES and not results.has_signs(case):
+                cell = Cell(DASH)
             if unchecked and label == MODULUS:
                 cell = cell.with_details(f"(not checked in {unchecked} of {len(part)})")
             row[label] = cell
         failing = [reference.uncertified for reference in part if reference.uncertified is not None]
         samples = sum(reference.samples or 0 for reference in part)
         share = Cell(f"{sum(failing):.0f} of {samples:.0f}", key=sum(failing))
-        row["uncertified samples"] = share if failing else DASH
+        # Where there is one system for each seed, the status says it.
+        row["uncertified samples"] = share if failing and samples > len(part) else DASH
         # It is the factor of a layer.
         rho = [reference.rho or nan for reference in part if case not in results.solvers]
         row["rho"] = interval_cell(*spread(rho), RATE)
@@ -401,7 +404,11 @@ def certificates_caption(results: Results) -> str:
     """
     table = certificates_table(results)
     left_out = table.columns.keys() - table.concise().columns.keys()
-    same = [words for name, words in SAME_CERTIFICATES.items() if name in left_out]
+    same = [
+        words
+        for name, words in SAME_CERTIFICATES.items()
+        if name in left_out and not all(map(is_blank, table.columns[name]))
+    ]
     caption = "References of each problem, or of a case where its own differ"
     return f"{caption}. In all rows {text.listing(same)}" if same else caption
 

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from pudle import text
+from pudle.answers import NO_CURVE, Curve
 from pudle.reports.figures.record import NO_GUIDES, Axis, Figure, file_name
-from pudle.reports.load import TITLES, Results
+from pudle.reports.load import SIGNS, TITLES, Results
 from pudle.reports.looks import looks_of
 from pudle.reports.summary import Summary, predicted_slopes
 
@@ -109,7 +110,7 @@ def seeds(results: Results, case: str) -> pd.DataFrame:
     }
     for measured in sorted(results.measured[case], key=lambda measured: measured.estimator):
         errors = {
-            metric: results.curve(case, measured.estimator, metric).by_seed
+            metric: _shown_curve(results, case, measured.estimator, metric).by_seed
             for metric in results.metrics
         }
         scored = {
@@ -130,6 +131,15 @@ def seeds(results: Results, case: str) -> pd.DataFrame:
     return pd.DataFrame(columns | numbers)
 
 
+def _shown_curve(results: Results, case: str, estimator: str, metric: str) -> Curve:
+    """Return the numbers of a metric that a figure shows; none of signs where these mean
+    nothing.
+    """
+    if metric == SIGNS and not results.has_signs(case):
+        return NO_CURVE
+    return results.curve(case, estimator, metric)
+
+
 def over_seeds(results: Results, case: str, metrics: Sequence[str]) -> pd.DataFrame:
     """Return the median, the least and the greatest error over the seeds on a case, a row per
     estimator and depth, with the costs at that depth.
@@ -140,7 +150,7 @@ def over_seeds(results: Results, case: str, metrics: Sequence[str]) -> pd.DataFr
     for measured in sorted(results.measured[case], key=lambda measured: measured.estimator):
         spreads = {}
         for metric in metrics:
-            rows = results.curve(case, measured.estimator, metric).spread.tolist()
+            rows = _shown_curve(results, case, measured.estimator, metric).spread.tolist()
             spreads[metric] = {int(depth): ends for depth, *ends in rows}
         for depth in sorted({depth for spread in spreads.values() for depth in spread}):
             columns["estimator"].append(measured.estimator)

@@ -21,7 +21,7 @@ from pudle.files import temporary_folder, write_atomically
 from pudle.measuring.case import Case
 from pudle.measuring.execution import by_reason, store_of
 from pudle.measuring.experiment import silent
-from pudle.measuring.naming import slug
+from pudle.measuring.naming import slug, word_of
 from pudle.measuring.options import Options
 from pudle.measuring.provenance import results_home
 from pudle.measuring.run import Run
@@ -257,7 +257,7 @@ def benchmark(
             run = Run(selection, store)
             run.begin()
             run.fill(InProcess(), costs=costs, progress=show)
-        notes = (f"Measured in memory only: no spec makes {spec}." for spec in unnamed)
+        notes = (f"Measured in memory only: no spec makes {word_of(spec)}." for spec in unnamed)
         return BenchmarkResults(load(place, profile), None if unnamed else folder, tuple(notes))
 
 

@@ -31,6 +31,7 @@ from pudle import text
 from pudle.answers import ERROR, Requirement
 from pudle.files import cache_folder, temporary_folder, write_atomically
 from pudle.measuring.case import Case
+from pudle.measuring.naming import OWN_LOSS, word_of
 from pudle.reports import tables
 from pudle.reports.answers import ERRORS, answers, answers_table, budgets
 from pudle.reports.cells import Cell, Shown, cost_text
@@ -270,8 +271,12 @@ def _dataset_options(label: str, case: Case) -> list[str]:
     text or none.
     """
     name, options = parsed(case.dataset)
-    if not (name in label and case.loss in label):
-        return [f"{case.dataset}, {case.loss} loss"]
+    word, own = word_of(case.dataset), case.loss == OWN_LOSS
+    loss = [] if own else [f"{case.loss} loss"]
+    if word in label:
+        return [] if case.loss in label else loss
+    if not (name in label and (own or case.loss in label)):
+        return [", ".join([word, *loss])]
     words = ", ".join(f"{option}={value!r}" for option, value in options.items())
     return [words] if words else []
 

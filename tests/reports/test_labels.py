@@ -46,6 +46,24 @@ def test_no_two_cases_and_no_two_problems_are_called_alike():
             assert len({*words}) == len(words) == len({each[what] for each in some})
 
 
+def test_an_own_problem_has_the_name_of_its_file_or_class():
+    """Neither that of the function, which is the same in every file, nor its only loss."""
+    datasets = {
+        "home/cleaning.py:problem": "cleaning.py",
+        "cleaning.py:problem(corruption=0.3)": "cleaning.py(corruption=0.3)",
+        "cleaning.py:Cleaning(corruption=0.3)": "Cleaning(corruption=0.3)",
+        "given(label='StronglyConvex', number=1404)": "StronglyConvex",
+    }
+    for dataset, word in datasets.items():
+        own = made(dataset, "gradient_descent", "own")
+        assert called([own]) == ([f"{word}, gradient_descent"], [word])
+    both = [made(dataset, "ista", "own") for dataset in ("a/x.py:problem", "b/x.py:problem")]
+    assert called(both)[1] == ["a/x.py:problem", "b/x.py:problem"]
+    # The names of a mapping that `pudle.benchmark` was given are kept.
+    chosen = case("mine-ista-own", loss="own", algorithm="ista", problem=("mine", "own"))
+    assert called([chosen]) == (["mine-ista-own"], ["mine"])
+
+
 def test_no_digest_stands_where_a_person_reads(tmp_path):
     """In page, Markdown, LaTeX, figures, side by side, and the comparison."""
     the_case = case(NAME, **FACTS)

@@ -3,11 +3,13 @@ and who can read it.
 """
 
 import importlib.resources
+import itertools
 import json
 import re
 import shutil
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import pytest
 from support.page import living_page
@@ -558,7 +560,54 @@ def luminance(color):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_curves_stand_out_from_white():
-    claims = {f"{claim}{number}": claim for claim in looks.FAMILIES for number in range(9)}
-    for name, look in looks.looks(claims, {}).items():
-        assert 1.05 / (luminance(look.color) + 0.05) >= GRAPHICS_CONTRAST, (name, look.color)
+#: Estimators that compute each, and several specs of one class.
+EVERY_LOOK = {f"{claim}{number}": claim for claim in looks.FAMILIES for number in range(9)} | {
+    f"{claim}.py:Mine(terms={number})": claim for claim in looks.FAMILIES for number in range(4)
+}
+#: What the page's filter does to a color where the reader's system is dark: inverted, and the hue
+#: turned by half a circle, by the matrix of the CSS specification.
+HALF_TURN = 2 * np.array([0.213, 0.715, 0.072]) - np.eye(3)
+DARK_CARD = "#1b1f26"
+
+
+def in_the_dark(color):
+    return np.clip(HALF_TURN @ (1 - np.array(mpl.colors.to_rgb(color))), 0, 1)
+
+
+def contrast(one, other):
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_curves_stand_out_from_white_and_in_the_dark():
+    style = importlib.resources.files("pudle.reports.page") / "templates" / "style.css"
+    for part in ("invert(1) hue-rotate(180deg)", f"--card: {DARK_CARD}"):
+        assert part in style.read_text()
+    for name, look in looks.looks(EVERY_LOOK, {}).items():
+        assert contrast(look.color, "#ffffff") >= GRAPHICS_CONTRAST, (name, look.color)
+        assert contrast(in_the_dark(look.color), DARK_CARD) >= GRAPHICS_CONTRAST, (name, look.color)
+
+
+def cielab(color):
+    """The color in CIELAB, where a distance of 2 to 3 is just noticeable, for white D65."""
+    linear = [
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+        for value in mpl.colors.to_rgb(color)
+    ]
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.array(to_xyz) @ linear / [0.9505, 1.0, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("claim", [*looks.FAMILIES, "of no known kind"])
+def test_specs_of_one_class_have_colors_that_can_be_told_apart(claim):
+    specs = [f"mine.py:Mine(terms={terms})" for terms in (2, 5, 10)]
+    found = looks.looks(dict.fromkeys(specs, claim), {})
+    colors = [found[spec].color for spec in specs]
+    for shown in (colors, [*map(in_the_dark, colors)]):
+        for one, other in itertools.combinations(shown, 2):
+            assert np.linalg.norm(cielab(one) - cielab(other)) > 10, (one, other)
+    # In the order of the numbers, and whatever else is there.
+    others = {"mine.py:Other(terms=3)": claim, "backprop": "unrolled"}
+    assert [looks.looks(dict.fromkeys(reversed(specs), claim) | others, {})[spec].color
+            for spec in specs] == colors  # fmt: skip

@@ -359,3 +359,37 @@ def test_what_was_not_selected_is_said_with_the_reason():
     assert tables.unselected(results) == [
         "Not selected with `solver`, which has no layers to differentiate: `backprop`."
     ]
+
+
+def test_what_means_nothing_on_an_own_problem_is_not_shown(tmp_path):
+    """Signs of codes, samples and atoms where there are none, and the words for costs."""
+    own = case("x", dataset="x.py:problem", algorithm="iteration", loss="own", targets=["limit"])
+    facts = {"dual_margin": None, "smallest_amplitude": None, "zero_codes": 0.0, "samples": 1}
+    rows = references(target="limit", status="limit", **facts)
+    limits = scores(CURVES["backprop"], targets=["limit"])
+    sparse = record(case(), "backprop")
+    report = reported(tmp_path / "a", [record(own, "backprop", scores=limits, references=rows)])
+    assert "support_error" not in report.results.metrics
+    page = html(report)
+    for word in ("uncertified", "all-zero codes", "no code is zero", "no sample", "atom"):
+        assert word not in tables.certificates_caption(report.results)
+        assert word not in report.reading_certificates
+    assert "wrong sign" not in page and "Torch path" not in page + report.markdown()
+    (line,) = report.recommendations
+    assert line.startswith("The problem's own loss: ")
+    # Beside a sparse problem there are signs, and none on the own one.
+    report = reported(
+        tmp_path / "b", [sparse, record(own, "backprop", scores=limits, references=rows)]
+    )
+    assert "support_error" in report.results.metrics
+    by_case = {name: cases.seeds(report.results, name) for name in report.results.cases}
+    assert by_case["x"]["support_error"].isna().all()
+    assert by_case[case()["name"]]["support_error"].notna().all()
+
+
+def test_signs_mean_something_where_a_limit_is_that_of_a_dictionary(tmp_path):
+    named = case(dataset="convolutional", targets=["limit"])
+    facts = {"target": "limit", "status": "limit", "dual_margin": None, "smallest_amplitude": None}
+    limits = scores(CURVES["backprop"], targets=["limit"])
+    records = [record(named, "backprop", scores=limits, references=references(**facts))]
+    assert "support_error" in reported(tmp_path, records).results.metrics

@@ -15,6 +15,10 @@ from typing import Any
 from .. import names
 from .case import SLUG_BYTES
 
+#: The dataset of a problem that was given as an object.
+GIVEN = "given"
+#: The loss of a problem that has no name for it, as there is no other.
+OWN_LOSS = "own"
 #: Cases by any keys, as their fields.
 Cases = Mapping[Any, Mapping[str, Any]]
 
@@ -23,15 +27,21 @@ def labels(cases: Cases) -> dict[Any, str]:
     """Return a label for each of some cases, given as their fields, no two alike, by the same keys.
 
     That is the name that its author chose, or ``x.csv, HeavyBall(step=0.1), lasso`` where the name
-    was made of the specs; of two cases that this would call alike, each has its name instead.
+    was made of the specs, without the loss if it is the only one, a problem's own; of two cases
+    that this would call alike, each has its name instead.
     """
     words, texts = _words(cases), {}
     for key, case in cases.items():
         texts[key] = [case["name"]]
         if not _has_chosen_name(case):
-            specs = f"{words[case['dataset']]}, {words[case['algorithm']]}, {case['loss']}"
+            specs = f"{words[case['dataset']]}, {words[case['algorithm']]}{_loss_part(case)}"
             texts[key].insert(0, specs)
     return _distinct(texts)
+
+
+def _loss_part(case: Mapping[str, Any]) -> str:
+    """Return the end of a label that names the loss; empty for a problem's own one."""
+    return "" if case["loss"] == OWN_LOSS else f", {case['loss']}"
 
 
 def problem_labels(cases: Cases) -> dict[Any, str]:
@@ -39,8 +49,8 @@ def problem_labels(cases: Cases) -> dict[Any, str]:
     cases.
 
     It is dataset and loss, as in ``x.csv, lasso``, or ``digits-lasso`` where the first case of the
-    problem is called ``digits-ista-lasso``. A problem that has its case's own name, or whose label
-    another has too, is called as `labels` calls the case.
+    problem is called ``digits-ista-lasso``; a problem's own loss is not named. A problem that has
+    its case's own name, or whose label another has too, is called as `labels` calls the case.
     """
     case_labels, words, texts = labels(cases), _words(cases), dict[Any, list[str]]()
     for key, case in cases.items():
@@ -49,9 +59,10 @@ def problem_labels(cases: Cases) -> dict[Any, str]:
         if case["problem"] != case["name"]:
             if _has_chosen_name(case):
                 algorithm = slug(case["algorithm"].partition("(")[0])
-                candidates.insert(0, re.sub(rf"-{algorithm}[\w.]*-", "-", case["name"]))
+                label = re.sub(rf"-{algorithm}[\w.]*-", "-", case["name"])
+                candidates.insert(0, label.removesuffix(f"-{OWN_LOSS}"))
             else:
-                candidates.insert(0, f"{words[case['dataset']]}, {case['loss']}")
+                candidates.insert(0, f"{words[case['dataset']]}{_loss_part(case)}")
         texts.setdefault(case["problem"], candidates)
     return _distinct(texts)
 
@@ -71,17 +82,27 @@ def _has_chosen_name(case: Mapping[str, Any]) -> bool:
 def _words(cases: Cases) -> dict[str, str]:
     """Return a label for each dataset and algorithm, by spec, that cases have.
 
-    That is the last name of the file or folder that its options ``path`` or ``folder`` name, else
-    the spec without the path of a user's file, else, where two would read alike, the whole spec.
-    Specs are stored text here, which may be no specs: nothing is parsed or imported.
+    That is its word (`word_of`) or, where two would read alike, the whole spec.
     """
-    texts = {}
-    for spec in {case[key] for case in cases.values() for key in ("dataset", "algorithm")}:
-        word = re.sub(r"^[^(]*[/:]", "", spec)
-        if reads := re.search(r"\b(path|folder)=(['\"])(.+?)\2", spec):
-            word = Path(reads[3]).name
-        texts[spec] = [word, spec]
-    return _distinct(texts)
+    specs = {case[key] for case in cases.values() for key in ("dataset", "algorithm")}
+    return _distinct({spec: [word_of(spec), spec] for spec in specs})
+
+
+def word_of(spec: str) -> str:
+    """Return what a person calls a dataset or an algorithm.
+
+    That is the class of a problem that was given as an object, the last name of the file or folder
+    that the options ``path`` or ``folder`` name, the name of a user's file that makes a problem,
+    else the spec without the path of a user's file. Specs are stored text here, which may be no
+    specs: nothing is parsed or imported.
+    """
+    if given := re.match(rf"{GIVEN}\(label=(['\"])(.+?)\1, number=", spec):
+        return given[2]
+    if reads := re.search(r"\b(path|folder)=(['\"])(.+?)\2", spec):
+        return Path(reads[3]).name
+    # The function that makes a problem is called so in every file.
+    without_function = re.sub(r"^([^(]*\.py):problem(?=\(|$)", r"\1", spec)
+    return re.sub(r"^[^(]*[/:]", "", without_function)
 
 
 def _distinct(texts: Mapping[Any, Sequence[str]]) -> dict[Any, str]:

@@ -40,7 +40,8 @@ class Certificate:
     Attributes
     ----------
     samples : int
-        Number of samples; of a `FixedPoint`, whose state is one system, one.
+        Number of samples; of a `FixedPoint`, whose state is one system, one, as where there are no
+        samples.
     uncertified : int
         Number of samples for which the evidence does not suffice.
     kkt_residual : float
@@ -70,7 +71,7 @@ class Certificate:
         does not refute: nothing proves it. Where that is None nothing has been compared with it.
     """
 
-    samples: int
+    samples: int = 1
     uncertified: int = 0
     kkt_residual: float = 0.0
     smallest_eigenvalue: float | None = float("inf")
