@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pudle.measuring.results.score import ScoreRecord, ScoreRow
 from pudle.measuring.stored_files import STATUSES
 
-from .selected import _Cells, add_case_classes, record, require_ok, selection
+from .store import _Cells, add_case_classes, record, require_ok, selection
 
 
 def _median(metric: str, unit: str) -> Callable[["_Accuracy", str, int], float]:

@@ -3,7 +3,7 @@
 from pudle.measuring.meters import touch
 from pudle.measuring.results.cost import MEMORY
 
-from .selected import _Estimates, add_case_classes, selection
+from .store import _Estimates, add_case_classes, selection
 
 
 class _Memory(_Estimates):

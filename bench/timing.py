@@ -6,7 +6,7 @@ from pudle import kernel_choice
 from pudle.measuring.meters import clock
 from pudle.measuring.results.cost import TIME, TORCH_TIME
 
-from .selected import _Estimates, add_case_classes, selection
+from .store import _Estimates, add_case_classes, selection
 
 
 class _Time(_Estimates):

@@ -11,7 +11,7 @@ from support.estimators.plugin import write_plugin
 from support.paths import ROOT
 from support.problems.small_problems import TINY, selected
 
-from pudle.bench.selected import _Cells
+from pudle.bench.store import _Cells
 from pudle.files import write_record
 from pudle.measuring.results.score import Scores
 from pudle.measuring.run import Run
@@ -121,12 +121,14 @@ def test_what_a_plain_asv_run_measures_is_a_run(tmp_path, store, monkeypatch):
     """A report shows it, `pudle run` goes on with it, and `asv publish` finds its configuration."""
     chosen = selected("backprop", costs=("seconds",))
     for name, value in (("selection", chosen), ("store", store)):
-        monkeypatch.setattr(f"pudle.bench.selected.{name}", lambda value=value: value)
+        monkeypatch.setattr(f"pudle.bench.store.{name}", lambda value=value: value)
     _Cells().setup_cache()
     frame = load(tmp_path, "quick").frame
     assert set(frame["estimator"]) == {"backprop"} and set(frame["status"]) == {"ok"}
     run = Run(chosen, store)
     assert not any(map(run.is_missing, run.results))
+    # asv says which function it waits for by its module and line.
+    assert _Cells.setup_cache.__module__ == "pudle.bench.store"
     configuration = json.loads((run.folder / "asv.conf.json").read_text())
     places = {
         name: (run.folder / configuration[name]).resolve() for name in ("repo", "benchmark_dir")

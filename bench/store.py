@@ -134,8 +134,9 @@ class _Cells:
 
     def setup_cache(self) -> None:
         """Fill the store before the first cell, as `pudle run` does, in as many processes as there
-        are cores; asv calls it once for all classes.
+        are cores; asv calls it once for all classes, and says so by the name of this module.
 
+        All of the selection is measured, because asv does not say which cells it is going to call.
         Estimators that this commit lacks are left out. In a plain `asv run` the selection, the
         lists of the run and asv's configuration are written as well: `pudle report` then shows the
         run, and `pudle run` continues it. PudleError says that another run holds the folder.
