@@ -124,3 +124,18 @@ def test_bound_holds_between_the_sampled_frequencies():
             <= problem.lipschitz_bound
             <= 1.2 * problem.lipschitz_constant
         )
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_step_near_the_largest_is_accepted_without_the_lipschitz_constant(shape):
+    """The Lanczos iteration takes ten seconds for a photograph, whose eigenvalues lie close
+    together.
+    """
+    images, filters, stride = shape
+    large = (1, images[1], 90, 90), filters, stride
+    constant = problem_of(large, l2_penalty=0.5).lipschitz_constant
+    problem = problem_of(large, l2_penalty=0.5)
+    assert problem.is_lipschitz(1.04 * constant)
+    assert not problem.is_lipschitz(0.98 * constant)
+    assert not problem.is_lipschitz(0.4)
+    assert "lipschitz_constant" not in vars(problem)
