@@ -2,7 +2,7 @@
 
 - `call` runs it in this process, with its output and exit code: nearly every test needs no more.
 - `run` and `start` run it in a process of its own, for tests of signals, kills, plug-ins and
-  environments: a copy of a server that has imported torch and the program's commands already, so it
+  environments: a copy of a server that has imported torch and most of the package already, so it
   begins in hundredths of a second. `start` returns at once, with `pid`, `send` and `wait`.
 
 All take the program's arguments, whatever `str` makes of them, and the working folder. `path` is a
@@ -24,7 +24,9 @@ from pudle import cli, names
 from pudle.workers import InProcess, Pool
 
 SECONDS = 300.0
-GROUPS = ("estimators", "datasets", "profiles", "experiments", "commands")
+#: Not the commands: a module of theirs lists the profiles when it is imported, and a page installs
+#: its own first.
+GROUPS = ("estimators", "datasets", "profiles", "experiments")
 #: The server, and what it imports, so that its copies need not.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
