@@ -3,10 +3,10 @@ measured and by what the classes of the estimators declare.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pudle import text
-from pudle.answers import ERROR, Answer, Measured, Requirement
+from pudle.answers import ERROR, Answer, Curve, Measured, Requirement
 from pudle.measuring.grouping import grouped
 from pudle.measuring.naming import OWN_LOSS
 from pudle.measuring.results.score import ScoreRecord
@@ -29,6 +29,9 @@ LEAVE_OUT = {
     "direct": "leaves that out",
     "truncated": "leaves out the layers before its window",
 }
+#: An error has settled if it differs by less than this share between the deepest depth and the
+#: deepest of those that are at most `EARLIER` as deep.
+SETTLED, EARLIER = 0.02, 2 / 3
 #: What it means that an estimator of the direct part keeps an error.
 INDIRECT = "It matters here how the codes change with the outer parameter."
 
@@ -167,8 +170,11 @@ def _floors(
     claims: dict[str, ScoreRecord], loss: str, sources: Sequence[Measured], least: float
 ) -> list[str]:
     """Say which estimators keep an error above the least, at all of their cases, on a loss for
-    which they do not declare to be consistent, and how large it is at the deepest depths; a
-    sentence for each, after one in advance if one computes the direct part.
+    which they do not declare to be consistent, and how large it is; a sentence for each, after one
+    in advance if one computes the direct part.
+
+    That it stays, whatever the depth, is said of the cases where it has settled; where there are
+    none, at which depth the error is so large.
     """
     by_estimator = grouped(sources, lambda source: source.estimator)
     sentences = []
@@ -177,12 +183,47 @@ def _floors(
         record = claims[estimator]
         if record.consistent_for is None or loss in record.consistent_for:
             continue
-        errors = [float(row.errors.spread[-1, 1]) for row in measured if len(row.errors.spread)]
-        if not errors or min(errors) <= least:
+        curves = [row.errors for row in measured if len(row.errors.spread)]
+        if not curves or min(_last(curve).error for curve in curves) <= least:
             continue
-        ends = [text.number(min(errors)), text.number(max(errors))]
-        extent = " to ".join(dict.fromkeys(ends))
         indirect = indirect or record.computes == "direct"
         verb = LEAVE_OUT.get(record.computes, "is not made for this loss")
-        sentences.append(f"`{estimator}` {verb}: its error stays at {extent}, whatever the depth.")
+        sentences.append(f"`{estimator}` {verb}: {_kept_error(curves)}.")
     return [INDIRECT, *sentences] if indirect else sentences
+
+
+class Last(NamedTuple):
+    """The deepest depth of an estimator on a case, and the median error there."""
+
+    depth: int
+    error: float
+
+
+def _last(curve: Curve) -> Last:
+    """Return the end of a curve that has errors."""
+    depth, error, *_ = curve.spread[-1].tolist()
+    return Last(int(depth), error)
+
+
+def _has_settled(curve: Curve) -> bool:
+    """Tell whether more layers no longer change an error, as far as two depths that lie apart can
+    tell.
+    """
+    depth, error = _last(curve)
+    earlier = [median for other, median, *_ in curve.spread.tolist() if other <= EARLIER * depth]
+    return bool(earlier) and abs(earlier[-1] - error) <= SETTLED * error
+
+
+def _kept_error(curves: Sequence[Curve]) -> str:
+    """Say at what an error stays on the cases where it has settled, whatever the depth; where there
+    are none, what it is at the deepest depth.
+    """
+    settled = [curve for curve in curves if _has_settled(curve)]
+    ends = [_last(curve) for curve in settled or curves]
+    errors = [end.error for end in ends]
+    extent = " to ".join(dict.fromkeys(map(text.number, (min(errors), max(errors)))))
+    if settled:
+        return f"its error stays at {extent}, whatever the depth"
+    depths = {end.depth for end in ends}
+    where = f"at depth {depths.pop()}" if len(depths) == 1 else "at the deepest depths"
+    return f"{where} its error is {extent}"

@@ -66,6 +66,29 @@ def test_what_keeps_an_error_is_named_with_it(tmp_path):
     ).replace("</code>", "")
 
 
+def test_a_floor_is_said_only_where_two_depths_agree(tmp_path):
+    """An error at one depth may be that of codes which are not solved yet, and is no floor."""
+    records = records_of("reconstruction")
+    for item in records:
+        item["scores"] = [row for row in item["scores"] if row["depth"] in (1, 300)]
+    kept = report_on(tmp_path / "two", records).recommendations[0]
+    assert kept.endswith("its error stays at 0.62, whatever the depth.")
+    for item in records:
+        item["scores"] = [row for row in item["scores"] if row["depth"] == 300]
+    (line,) = report_on(tmp_path / "one", records).recommendations
+    assert line.endswith(": at depth 300 its error is 0.62.") and "whatever" not in line
+
+
+def test_a_floor_is_that_of_the_cases_where_it_has_settled(tmp_path):
+    """Where the error still falls at the deepest depth, it does not widen what is said."""
+    falling = {(DATASETS[0], "alternating"): lambda depth, _: FLOOR + 100 / depth}
+    report = report_on(tmp_path, records_of("reconstruction", falling))
+    assert report.recommendations[0].endswith("its error stays at 0.62, whatever the depth.")
+    both = {(name, "alternating"): lambda depth, _: FLOOR + 100 / depth for name in DATASETS}
+    report = report_on(tmp_path / "both", records_of("reconstruction", both))
+    assert report.recommendations[0].endswith("at depth 300 its error is 0.96.")
+
+
 def test_an_estimator_that_claims_the_loss_keeps_no_error_by_its_nature(tmp_path):
     """An error that is large because the depth is small is no floor."""
     slow = {(dataset, "alternating"): lambda *_: FLOOR for dataset in DATASETS}
