@@ -68,9 +68,6 @@ def figures(results: Results, summary: Sequence[Summary]) -> list[Figure]:
         for kind, (file, x, y) in VIEWS.items():
             if y in figure.rows:
                 view = figure.view(x, y, kind=kind, name=file_name(file, case))
-                if file != "error":
-                    # Guides and levels are those of the axes that come first.
-                    view = replace(view, guides=NO_GUIDES, levels=())
                 if len(view.rows):
                     drawable.append(view)
         drawable += windows(results, case)
@@ -169,8 +166,8 @@ def curves(
     results: Results, summary: Sequence[Summary], case: str, metrics: Sequence[str]
 ) -> Figure:
     """Return the errors on a case by some metrics against depth, time and memory, with the slopes
-    of theory, and the bound where an error comes near it; the note says which lines coincide and
-    what is cut off.
+    of theory, and the bound where an error comes near it; notes say which lines coincide against
+    depth, of each quantity by itself, and what is cut off.
     """
     rows = over_seeds(results, case, metrics)
     bound = results.bound(case)
@@ -181,36 +178,44 @@ def curves(
     slopes = predicted_slopes(row for row in summary if row.case == case)
     unit = "steps" if case in results.solvers else "layers"
     cut = rows["relative_error"].max() > MOST_ERROR
-    notes = [_coincidence(rows)] if len(rows) else []
-    if cut:
-        notes.append(f"Errors above {MOST_ERROR:g} are cut off.")
+    depth = Axis("depth", f"depth ({unit})")
+    quantities = (*(Axis(metric, TITLES[metric], "log") for metric in metrics), MEMORY)
+    notes = {
+        f"{depth.column} {axis.column}": coincidence
+        for axis in quantities
+        if len(rows) and (coincidence := _coincidence(rows, axis))
+    }
     return Figure(
         file_name("curves", case),
         "Error against depth",
         results.labels[case],
         rows,
-        (Axis("depth", f"depth ({unit})"), TIME, MEMORY),
-        (*(Axis(metric, TITLES[metric], "log") for metric in metrics), MEMORY),
+        (depth, TIME, MEMORY),
+        quantities,
         looks_of(results),
         case=case,
         guides=pd.DataFrame(slopes, columns=[*NO_GUIDES]),
         levels=[(bound, f"{bound_label} {text.number(bound)}")] if least < NEAR * bound else [],
-        note=" ".join(filter(None, notes)),
-        most=MOST_ERROR if cut else None,
+        notes=notes,
+        most=(MOST_ERROR, f"Errors above {MOST_ERROR:g} are cut off.") if cut else None,
     )
 
 
-def _coincidence(rows: pd.DataFrame) -> str:
-    """Say which estimators have the same line of errors against depth: the same depths, and medians
-    that differ by 2 % at most; an empty text if none.
+def _coincidence(rows: pd.DataFrame, axis: Axis) -> str:
+    """Say which estimators have the same line of a quantity against depth: the same depths, and
+    medians that differ by 2 % at most; an empty text if none. What the axis cannot show is no part
+    of a line.
     """
-    medians = rows.pivot(index="depth", columns="estimator", values="relative_error")
+    medians = rows.pivot(index="depth", columns="estimator", values=axis.column)
+    if axis.scale == "log":
+        medians = medians[medians > 0]
     coinciding: list[list[str]] = []
-    for name, errors in medians.items():
+    for name, values in medians.dropna(axis="columns", how="all").items():
         for group in coinciding:
             other = medians[group[0]]
-            # What has an error at other depths has another line.
-            if (np.abs(errors - other) <= SAME_LINE * np.abs(other)).all():
+            near = np.abs(values - other) <= SAME_LINE * np.abs(other)
+            # What has a value at other depths has another line.
+            if (near | (values.isna() & other.isna())).all():
                 group.append(str(name))
                 break
         else:

@@ -89,8 +89,8 @@ def _panel(at: Axes, figure: Figure) -> None:
         at.set_yscale("log")
     # What is behind the rows does not squeeze them.
     at.autoscale_view()
-    if figure.most and at.viewLim.containsy(figure.most):
-        at.set_ylim(top=figure.most)
+    if figure.most and at.viewLim.containsy(figure.most[0]):
+        at.set_ylim(top=figure.most[0])
     at.autoscale(False)
     for height, label in figure.levels:
         # Text outside of the axes would take their place.

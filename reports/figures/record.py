@@ -84,15 +84,18 @@ class Figure(Picture):
     case: str = ""
     #: What it shows in words; by default the last values.
     about: str = ""
-    #: What the axes do not say.
+    #: What the axes do not say, whichever the figure shows.
     note: str = ""
+    #: What holds for one pair of axes alone, by their columns: ``depth relative_error``.
+    notes: Mapping[str, str] = field(default_factory=dict)
     #: Dashed lines behind the first axes: rows with ``label``, ``x``, ``y`` and ``estimator``,
     #: which is empty for a line that belongs to no estimator.
     guides: pd.DataFrame = field(default_factory=NO_GUIDES.copy)
     #: Heights of dotted horizontal lines, with their labels.
     levels: Sequence[tuple[float, str]] = ()
-    #: The greatest value that the first vertical axis shows, if larger ones are cut off.
-    most: float | None = None
+    #: The greatest value that the first vertical axis shows, if larger ones are cut off, and the
+    #: note that says so.
+    most: tuple[float, str] | None = None
     #: Figures that a file shows side by side in place of this one.
     panels: Sequence[Figure] = ()
     #: Columns that a pointer shows beside those of the axes, with their titles.
@@ -126,14 +129,27 @@ class Figure(Picture):
         """Return the figure with one column on each axis, and the rows that an axis can show in
         both: no NaN, and on a log scale positive numbers. By default `y` is the first one;
         `changes` replace other fields.
+
+        Its note is that of these axes. Guides, levels and what is cut off belong to the first axes
+        of each direction, and are left out for others.
         """
         axes = {axis.column: axis for axis in (*self.x, *self.y)}
         across, upward = axes[x], axes[y or self.y[0].column]
+        first_upward = upward is self.y[0]
+        most = self.most if first_upward else None
+        notes = [self.note, self.notes.get(f"{across.column} {upward.column}"), most and most[1]]
+        fields: dict[str, Any] = {
+            "guides": self.guides if first_upward and across is self.x[0] else NO_GUIDES,
+            "levels": self.levels if first_upward else (),
+            "most": most,
+            "note": " ".join(filter(None, notes)),
+            "notes": {},
+        }
         rows = self.rows
         for axis in (across, upward):
             log = axis.scale == "log"
             rows = rows[rows[axis.column] > 0] if log else rows.dropna(subset=[axis.column])
-        return replace(self, rows=rows, x=(across,), y=(upward,), **changes)
+        return replace(self, **{**fields, "rows": rows, "x": (across,), "y": (upward,)} | changes)
 
     def canvas(self) -> Any:
         from pudle.reports.figures.drawing import draw

@@ -127,10 +127,37 @@ def test_a_figure_says_which_lines_coincide_and_what_is_cut_off(tmp_path):
     coincide = "Against depth the lines of alternating and backprop coincide."
     assert figure.note == f"{coincide} Errors above 10 are cut off."
     (at,) = draw(figure).axes
-    assert at.get_ylim()[1] == figure.most == 10
+    assert at.get_ylim()[1] == figure.most[0] == 10
     # Neither holds without the second and the third.
     figure = kinds(write(tmp_path / "b", records[:1]))["Error against depth"]
     assert (figure.note, figure.most) == ("", None) and figure.rows["relative_error"].max() < 1
+
+
+def test_a_note_is_that_of_the_quantity_and_the_axis(tmp_path):
+    """Errors that coincide have memories that do not, and no memory is cut off."""
+    curves = {
+        "alternating": lambda depth, rho: 1e5 if depth == 1 else 0.5 * rho**depth,
+        "backprop": lambda depth, rho: 1e5 if depth == 1 else 0.505 * rho**depth,
+        "analytic": lambda depth, rho: 0.2 * rho**depth,
+    }
+    home = write(tmp_path, [record(case(), name, scores=scores(curves[name])) for name in curves])
+    mebibytes = [2.0, 50.0, 3.0, 90.0, 2.0, 50.0]
+    write_costs(home, [*curves], [1.0, 2.0, 3.0, 6.0, 2.0, 4.0], [2.0**20 * m for m in mebibytes])
+    figures = kinds(home)
+    cut = "Errors above 10 are cut off."
+    errors = "Against depth the lines of alternating and backprop coincide."
+    memories = "Against depth the lines of alternating and analytic coincide."
+    notes = {kind: figure.note for kind, figure in figures.items()}
+    assert notes == {
+        "Error against depth": f"{errors} {cut}",
+        "Error against time": cut,
+        "Error against memory": cut,
+        # It is the square of the error, and differs by more.
+        "Direction against depth": "",
+        "Memory against depth": memories,
+    }
+    (at,) = draw(figures["Memory against depth"]).axes
+    assert at.get_ylim()[1] > 80
 
 
 def test_the_matrix_of_times_compares_the_pairs_of_a_problem(tmp_path):

@@ -468,6 +468,20 @@ def test_a_case_opens_into_its_details_and_its_table_sorts(page, report):
     assert page.run("return document.activeElement.closest('th').ariaSort") == "descending"
 
 
+def test_notes_below_a_figure_are_those_of_its_quantity_and_axis(browser, runs_address):
+    """In the two runs many errors coincide, and no memories do."""
+    browser.open(runs_address)
+    script = """return Object.fromEntries([...document.querySelectorAll("#case-figures figure")]
+    .map((e) => [e.querySelector("strong").textContent, e.querySelector(".note").textContent]))"""
+    case = browser.run("return document.querySelector('#choose-case').options[1].value")
+    browser.choose(case=case)
+    notes = browser.run(script)
+    assert "coincide" in notes["relative error of the gradient"]
+    assert notes["added peak memory (MiB)"] == ""
+    browser.choose(x="ms")
+    assert "coincide" not in str(browser.run(script))
+
+
 def test_a_figure_is_enlarged_and_downloaded(page, tmp_path):
     allowed = {"behavior": "allow", "downloadPath": str(tmp_path)}
     page.cdp("Page.setDownloadBehavior", allowed)

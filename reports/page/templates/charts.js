@@ -46,6 +46,8 @@ function chartOf(figure, { y: upward = state.y, ...more } = {}) {
   const first = y === figure.y[0] && yScale === y.scale;
   const guides = (first && x === figure.x[0] ? rowsOf(figure.guides) : [])
     .filter((guide) => !guide.estimator || (keeps(guide) && !dimmed(guide.estimator)));
+  const notes = [figure.note, figure.notes[`${x.column} ${y.column}`],
+    first && figure.most?.[1]];
   const levels = (first ? figure.levels : []).map(([y, label]) => ({ y, label }));
   // Vega refuses data that a specification does not name.
   const sets = { line: { rows, guides, levels }, point: { rows }, cell: { rows } };
@@ -59,7 +61,7 @@ function chartOf(figure, { y: upward = state.y, ...more } = {}) {
   };
   encode(x, "x", xScale);
   encode(y, "y", yScale);
-  if (first && figure.most) spec.encoding.y.scale.domainMax = figure.most;
+  if (first && figure.most) spec.encoding.y.scale.domainMax = figure.most[0];
   // Points that lie close together would seem to lie far apart: a logarithmic axis has a decade.
   for (const [channel, scale] of [["x", xScale], ["y", yScale]]) {
     const sizes = rows.map((row) => row[channel]);
@@ -81,7 +83,7 @@ function chartOf(figure, { y: upward = state.y, ...more } = {}) {
   return {
     ...figure, ...more, spec, data, about: `${y.title} against ${x.title}. ${figure.about}`,
     least: figure.wide ? named + (all.some(({ text }) => text?.[5]) ? 76 : 26) * across.size : 0,
-    wide: figure.wide && across.size > 3, columns: Object.keys(figure.rows),
+    note: notes.filter(Boolean).join(" "), wide: figure.wide && across.size > 3, columns: Object.keys(figure.rows),
     blank: all.length && !kept.length ? "No estimator is chosen." : "Nothing was measured here.",
   };
 }
