@@ -16,6 +16,7 @@ from pudle.reports.learning.study import (
     NumberColumn,
     Study,
     charts,
+    setup_text,
     table,
     whole,
 )
@@ -98,7 +99,10 @@ class Recovery(Study):
         figures = charts(
             title, panels, styles, x=self.against, y=axis, kind="Error of the dictionary"
         )
-        caption = f"Recovery of the dictionary of {title}. {_starts(panel_methods)}"
+        caption = f"Recovery of the dictionary of {title}"
+        if setup := setup_text(panel_methods):
+            caption += f", trained on the {setup}"
+        caption += f". {_starts(panel_methods)}"
         if not all(math.isnan(method.median("gradient_error")) for method in panel_methods):
             caption += " Gradient error: the median along the training."
         answer = self.answer(panels, panel_methods)
@@ -159,7 +163,7 @@ def _conclusion(best: Sequence[Method]) -> str:
         return (
             f"{first.quoted} and {runners_up[0].quoted} recover alike: the error falls from"
             f" {text.number(start)} to {ends}, a difference below"
-            f" {text.fixed(100 * (SAME_ERROR - 1), 0)} %"
+            f" {SAME_ERROR - 1:.0%}"
         )
     if end > 0:
         fall += f", {text.number(second / end)} times as much"

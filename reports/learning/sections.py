@@ -4,6 +4,7 @@ to.
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from pudle.reports.cells import Shown, number_cell
 from pudle.reports.figures.record import Figure, file_name
 from pudle.reports.learning.images import Denoising, Interpretation
 from pudle.reports.learning.recovery import Optimizers, Recovery
-from pudle.reports.learning.study import GRADIENT, Block, Method, Study
+from pudle.reports.learning.study import GRADIENT, Block, Method, Study, layers_text, setup_text
 from pudle.reports.load import Results, ShownExperiment, parsed
 from pudle.reports.looks import Looks, looks, looks_of
 from pudle.reports.markup import Table
@@ -63,6 +64,9 @@ class Section(NamedTuple):
 
     study: Study
     blocks: Sequence[Block]
+    #: Why what it finds best may be another gradient than the answers name; empty where nothing
+    #: has to be said.
+    beside_answers: str = ""
 
 
 def sections(results: Results) -> list[Section]:
@@ -72,10 +76,29 @@ def sections(results: Results) -> list[Section]:
     packages = (record.method for record in results.experiments if not record.estimator)
     styles = {**looks(dict.fromkeys(packages), {}), **looks_of(results)}
     return [
-        Section(study, [study.block(title, methods, styles) for title, methods in groups.items()])
+        Section(
+            study,
+            [study.block(title, methods, styles) for title, methods in groups.items()],
+            _beside_answers(results, chain.from_iterable(groups.values())),
+        )
         for study in STUDIES
         if (groups := study.groups(results))
     ]
+
+
+def _beside_answers(results: Results, methods: Iterable[Method]) -> str:
+    """Say why the best gradient of some trainings need not be that of the answers; empty without
+    answers, or where no training runs layers.
+    """
+    layers = layers_text(methods)
+    if not results.cases or not layers:
+        return ""
+    return (
+        "The best gradient here may be another one than in the answers, which this does not"
+        " contradict: an answer runs as many layers, or steps of a solver, as an accurate gradient"
+        f" takes, whereas these trainings run {layers}, where another gradient may be the more"
+        " accurate one."
+    )
 
 
 def bought(results: Results) -> list[Figure]:
@@ -114,11 +137,12 @@ def bought(results: Results) -> list[Figure]:
             )
             every = [scored for errors in scores.values() for scored in errors]
             where = text.listing([*dict.fromkeys(scored.where for scored in every)])
+            setup = setup_text(method for method, errors in scores.items() if errors)
             figures.append(
                 Figure(
                     file_name("bought", title),
                     "What gradients buy",
-                    title,
+                    ": ".join(filter(None, [title, setup])),
                     rows,
                     [GRADIENT],
                     [study.outcome],

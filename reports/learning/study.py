@@ -140,6 +140,40 @@ def _methods(records: list[ShownExperiment]) -> list[Method]:
     return sorted(labeled, key=lambda method: (method.depth is None, method.depth))
 
 
+def layers_text(methods: Iterable[Method]) -> str:
+    """Say how many layers some trainings run, and of what: ``25 or 50 layers of ista``; empty where
+    none runs layers.
+    """
+    runs = [(method.depth, method.runs[0]) for method in methods if method.estimator]
+    depths = sorted({depth for depth, _ in runs if depth is not None})
+    if not depths:
+        return ""
+    algorithms = dict.fromkeys(
+        str(run.options.get("algorithm")) for depth, run in runs if depth is not None
+    )
+    noun = "layer" if depths == [1] else "layers"
+    return f"{' or '.join(map(str, depths))} {noun} of {' or '.join(algorithms)}"
+
+
+def setup_text(methods: Iterable[Method]) -> str:
+    """Say on which outer loss some trainings ran, and through which layers or with which solver, as
+    far as it is known: ``lasso loss, 25 layers of ista``.
+    """
+    options = [(method, method.runs[0].options) for method in methods if method.estimator]
+    losses = dict.fromkeys(str(known["loss"]) for _, known in options if known.get("loss"))
+    solvers = dict.fromkeys(
+        str(known["algorithm"])
+        for method, known in options
+        if method.depth is None and method.runs[0].kind == "learning"
+    )
+    parts = [f"{' or '.join(losses)} loss"] if losses else []
+    codes = [
+        layers_text(method for method, _ in options),
+        *(f"solved by {name}" for name in solvers),
+    ]
+    return ", ".join([*parts, *filter(None, codes)])
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """Part of a section: its conclusion, tables with their captions, charts and images on one

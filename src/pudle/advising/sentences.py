@@ -102,7 +102,7 @@ def _choice_lines(advice: Advice, chosen: Choice) -> Iterator[str]:
     # Rounded down: a share is stated as an error is.
     share = floor(100 * chosen.share)
     yield (
-        f"Of all seeds at least {share} % keep this error, with {CONFIDENCE:.0%} confidence: the"
+        f"Of all seeds at least {share}% keep this error, with {CONFIDENCE:.0%} confidence: the"
         f" {chosen.seeds} seeds had no part in the choice."
     )
     if chosen.share < ENOUGH:

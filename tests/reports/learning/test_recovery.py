@@ -78,7 +78,8 @@ def test_an_answer_says_whether_seeds_overlap_and_names_the_best_other_package(t
         for name, rate in (("backprop", 0.05), ("alternating", 0.0492))
         for seed in range(2)
     ]
-    assert "recover alike" in answer(tmp_path / "e", *near)
+    # The percent sign stands on the line of its number.
+    assert "recover alike" in (said := answer(tmp_path / "e", *near)) and said.endswith("below 5%.")
     assert "no gradient recovers anything" in answer(tmp_path / "c", training("one", rate=-0.01))
 
 

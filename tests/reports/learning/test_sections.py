@@ -90,6 +90,33 @@ def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_tra
     assert "at depth 10 for trainings with 25 layers, the next smaller one" in drawn["note"]
 
 
+def test_trainings_name_their_loss_and_layers_and_why_answers_may_name_another(tmp_path):
+    """What is cheapest for an accurate gradient need not be the best after a few layers."""
+    cases = [case(dataset="sparse_gaussian(n_samples=7)")]
+    write(tmp_path, [record(item, name) for item in cases for name in CURVES])
+    write_experiments(tmp_path, [training(name, name) for name in ("alternating", "backprop")])
+    report = Report(load(tmp_path, "quick"))
+    (figure,) = bought(report.results)
+    assert figure.title == "sparse_gaussian(n_samples=10): lasso loss, 25 layers of ista"
+    (section,) = report.experiments
+    ((_, caption),) = section.blocks[0].tables
+    assert ", trained on the lasso loss, 25 layers of ista. In every step" in caption
+    assert "an answer runs as many layers" in section.beside_answers
+    assert "these trainings run 25 layers of ista, where" in section.beside_answers
+    assert section.beside_answers in report.markdown() and section.beside_answers in html(report)
+    # Without answers there is nothing that it could contradict.
+    alone = experiments(tmp_path / "alone", training("one"))
+    assert [one.beside_answers for one in sections(alone)] == [""]
+
+
+def test_trainings_that_solve_for_the_codes_name_the_solver(tmp_path):
+    options = {"algorithm": "active_set"}
+    records = [training("few"), training("solved", "analytic", options=options)]
+    (section,) = sections(experiments(tmp_path, *records))
+    ((_, caption),) = section.blocks[0].tables
+    assert "trained on the lasso loss, 25 layers of ista, solved by active_set. " in caption
+
+
 def test_an_error_measured_along_a_training_is_drawn_and_stands_for_a_scored_one(tmp_path):
     warm = training("warm", options={"warm_start": True})
     warm["rows"][5]["gradient_error"], warm["rows"][9]["gradient_error"] = 0.1, 0.2
