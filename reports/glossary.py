@@ -68,7 +68,29 @@ LOSSES = {
     "reconstruction": "the reconstruction error alone, `½‖x − D z‖²`, without the penalty.",
     "own": "the loss that the problem itself defines.",
 }
+#: What sentences say in place of words of sparse coding where no problem has codes; patterns, the
+#: special ones first.
+WITHOUT_CODES = {
+    r" \(in dictionary learning: the dictionary D\)": "",
+    r",? on their active set S\b": "",
+    r"The law holds once all codes have the right signs, and can be seen": "The law can be seen",
+    r"\bmeasured depths between the two\b": "measured depths up to there",
+    r"\bcodes\b": "inner variables",
+}
 FORMULA = re.compile(r":[a-z]+:`([^`]*)`")
+
+
+def in_words_of(results: Results, sentence: str) -> str:
+    """Return a sentence in the words that fit the problems of some results: without codes and their
+    active sets where no problem has any. What is code in it, between backticks, stays.
+    """
+    if results.has_codes:
+        return sentence
+    for pattern, words in WITHOUT_CODES.items():
+        parts = re.split(r"(`[^`]*`)", sentence)
+        parts[::2] = [re.sub(pattern, words, part) for part in parts[::2]]
+        sentence = "".join(parts)
+    return sentence
 
 
 class Meaning(NamedTuple):
@@ -89,8 +111,8 @@ def meanings(results: Results) -> list[Meaning]:
     cases = results.cases.values()
     estimators = [*results.estimators, *(run.estimator for run in results.experiments)]
     explained = [
-        *_from_classes("estimator", estimators),
-        *_from_classes("algorithm", (case.algorithm for case in cases)),
+        *_in_words_of(results, _from_classes("estimator", estimators)),
+        *_in_words_of(results, _from_classes("algorithm", (case.algorithm for case in cases))),
         *_datasets(dict.fromkeys(case.dataset for case in cases)),
     ]
     losses = dict.fromkeys(case.loss for case in cases)
@@ -99,6 +121,15 @@ def meanings(results: Results) -> list[Meaning]:
         words = WORDS | (DICTIONARY_WORDS if inner_problems(results) else {})
         explained += [Meaning("word", word, meaning) for word, meaning in words.items()]
     return explained
+
+
+def _in_words_of(results: Results, explained: Iterable[Meaning]) -> Iterator[Meaning]:
+    """Explain names of the suite in the words that fit the problems; what others wrote stays."""
+    for meaning in explained:
+        kind = entries_named(f"{meaning.kind}s", meaning.name)[meaning.name]
+        own = kind.__module__.startswith("pudle.")
+        words = in_words_of(results, meaning.sentence) if own else meaning.sentence
+        yield meaning._replace(sentence=words)
 
 
 def inner_problems(results: Results) -> list[str]:

@@ -311,6 +311,16 @@ class Results:
         )
 
     @cached_property
+    def has_codes(self) -> bool:
+        """Whether the solution of some inner problem is called codes: it is sparse, or has a
+        dictionary, as in every training. That of other problems has no such name.
+        """
+        return not self.cases or any(
+            self.has_signs(name) or has_dictionary(case.dataset)
+            for name, case in self.cases.items()
+        )
+
+    @cached_property
     def lines(self) -> Mapping[tuple[str, str, str], Line]:
         """The costs against depth, by metric, case and estimator."""
         return lines(self.costs)

@@ -11,6 +11,7 @@ from pudle.measuring.grouping import grouped
 from pudle.measuring.naming import OWN_LOSS
 from pudle.measuring.results.score import ScoreRecord
 from pudle.reports.answers import ProblemAnswer
+from pudle.reports.glossary import in_words_of
 from pudle.reports.load import Results
 from pudle.sentences import shortened_ties
 
@@ -26,7 +27,7 @@ WHY_STATIONARY = {
 }
 #: What an estimator does that keeps an error, by what it computes.
 LEAVE_OUT = {
-    "direct": "leaves that out",
+    "direct": "leaves out how the codes change",
     "truncated": "leaves out the layers before its window",
 }
 #: An error has settled if it differs by less than this share between the deepest depth and the
@@ -51,7 +52,7 @@ def recommendations(
         name = f"{loss.capitalize()} loss"
         if loss == OWN_LOSS:
             name = "The problem's own loss" if len(loss_rows) == 1 else "The problems' own losses"
-        sentences.append(f"{name}: {' '.join(filter(None, parts))}")
+        sentences.append(in_words_of(results, f"{name}: {' '.join(filter(None, parts))}"))
     return sentences
 
 

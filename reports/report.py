@@ -31,7 +31,7 @@ from pudle.reports.answers import (
 from pudle.reports.cells import Shown
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
-from pudle.reports.glossary import ABOUT, Meaning, inner_problems, meanings
+from pudle.reports.glossary import ABOUT, Meaning, in_words_of, inner_problems, meanings
 from pudle.reports.learning.sections import Section, bought, outcome, sections
 from pudle.reports.load import COLUMNS, Results, parsed
 from pudle.reports.markup import Table
@@ -264,6 +264,16 @@ class Report:
         return inner_problems(self.results)
 
     @property
+    def about(self) -> str:
+        """What the report is about, for a reader who has not met it."""
+        return in_words_of(self.results, ABOUT)
+
+    @property
+    def reading_rates(self) -> list[tuple[str, str]]:
+        """The legend of the table of rates."""
+        return [(term, in_words_of(self.results, words)) for term, words in READING_RATES]
+
+    @property
     def title(self) -> str:
         """The question that the report answers."""
         if self.results.cases:
@@ -278,8 +288,8 @@ class Report:
             "report.md.j2",
             report=self,
             tables=tables,
-            about=ABOUT,
-            reading_rates=READING_RATES,
+            about=self.about,
+            reading_rates=self.reading_rates,
             answers=answers_table(self.results, self.answers),
             unrolled=unrolled_sentence(self.results),
             budgets=budgets(self.results),
@@ -407,9 +417,8 @@ class Report:
         limits = READING_LIMITS if any(map(self.results.badge, self.results.cases)) else ""
         shown = [words for name, words in READING_CERTIFICATES.items() if name in columns]
         condition = GRAM if "dual margin" in columns else HESSIAN
-        return " ".join(
-            filter(None, [CERTIFICATES_ABOUT, limits, CERTIFICATES_WORST, condition, *shown])
-        )
+        sentences = [CERTIFICATES_ABOUT, limits, CERTIFICATES_WORST, condition, *shown]
+        return in_words_of(self.results, " ".join(filter(None, sentences)))
 
     @property
     def subtitle(self) -> str:

@@ -29,6 +29,7 @@ from pudle.reports.cells import (
     numbers_cell,
     percent_cell,
 )
+from pudle.reports.glossary import in_words_of
 from pudle.reports.load import TIMES, Results, parsed
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, FEWEST_SEEDS, WINDOW, Law, Summary, spread
@@ -678,7 +679,8 @@ def caveats(results: Results, rows: Sequence[Summary]) -> list[str]:
     methods = {repr(sorted((record.options | {"seed": None}).items())) for record in trained}
     if len(methods) == len(trained) > 1:
         sentences.append("Each training ran with one seed only: small differences may be chance.")
-    sentences += [*_of_numbers(results), *_of_depths(results, rows)]
+    sentences += [in_words_of(results, sentence) for sentence in _of_numbers(results)]
+    sentences += _of_depths(results, rows)
     if unchecked := [name for name, verdict in results.checks.items() if verdict == NOT_CHECKED]:
         missed = "did not go through `pudle check`: what they claim is not tested."
         sentences.append(f"{some(unchecked)} {missed}")

@@ -12,6 +12,7 @@ import pandas as pd
 from pudle import text
 from pudle.answers import NO_CURVE, Curve
 from pudle.reports.figures.record import NO_GUIDES, Axis, Figure, file_name
+from pudle.reports.glossary import in_words_of
 from pudle.reports.load import SIGNS, TITLES, Results
 from pudle.reports.looks import looks_of
 from pudle.reports.summary import Summary, predicted_slopes
@@ -179,7 +180,9 @@ def curves(
     unit = "steps" if case in results.solvers else "layers"
     cut = rows["relative_error"].max() > MOST_ERROR
     depth = Axis("depth", f"depth ({unit})")
-    quantities = (*(Axis(metric, TITLES[metric], "log") for metric in metrics), MEMORY)
+    titles = [in_words_of(results, TITLES[metric]) for metric in metrics]
+    axes = zip(metrics, titles, strict=True)
+    quantities = (*(Axis(metric, title, "log") for metric, title in axes), MEMORY)
     notes = {
         f"{depth.column} {axis.column}": coincidence
         for axis in quantities

@@ -15,11 +15,10 @@ import pudle
 from pudle import text
 from pudle.reports.answers import reading_budgets, unrolled_sentence
 from pudle.reports.figures import cases
-from pudle.reports.glossary import ABOUT
 from pudle.reports.load import parsed
 from pudle.reports.looks import looks_of
 from pudle.reports.page.data import content, encode, script
-from pudle.reports.report import READING_RATES, RUNS_READING, Reports
+from pudle.reports.report import RUNS_READING, Reports
 from pudle.reports.tables import pending_sentence, unselected, where_timed
 
 #: Rows of any table, and tables of cases, that are shown without a script; `report.csv` holds all.
@@ -76,10 +75,10 @@ def html(reports: Reports) -> str:
         reports=[*reports.items()],
         looks=looks,
         names=[*dict.fromkeys(name for run in results for name in looks_of(run))],
-        about=ABOUT,
+        about=first.about,
         meanings=meanings,
         runs_reading=RUNS_READING,
-        reading_rates=READING_RATES,
+        reading_rates=first.reading_rates,
         unrolled=unrolled_sentence(first.results),
         headings=headings,
         picture=_base64(picture),

@@ -1,9 +1,11 @@
 """Names in a report are explained, by the classes that they name."""
 
+import re
+
 import pytest
 from support.page.living_page import data, html
 from support.records.stored_experiments import reported
-from support.records.synthetic import case, record
+from support.records.synthetic import case, record, references, scores
 
 import pudle
 from pudle.answers import Requirement
@@ -17,6 +19,7 @@ from pudle.reports.glossary import (
     LOSSES,
     WORDS,
     first_paragraph,
+    in_words_of,
 )
 
 
@@ -41,6 +44,37 @@ def test_a_report_explains_what_it_shows_and_nothing_else(tmp_path):
     # Tables show it beside the name, with a script and without.
     assert data(page)["meanings"] == {"backprop": sentence}
     assert f'class="est" title="{sentence}"' in page
+
+
+def test_problems_without_codes_have_no_words_of_sparse_coding(tmp_path):
+    """A logistic regression of one's own has no codes, no dictionary and no active set."""
+    claims = {"dual_margin": None, "smallest_amplitude": None, "zero_codes": None}
+    facts = {"references": references(**claims), "consistent_for": ["lasso"]}
+    own = case("mine", dataset="mine.py:problem", loss="own", algorithm="gradient_descent")
+    records = [
+        record(own, "truncated(window=10)", scores=scores(lambda *_: 0.5), **facts),
+        record(own, "alternating", scores=scores(lambda *_: 1.0), **facts),
+        record(own, "analytic", scores=scores(lambda *_: 1e-9), **facts | {"consistent_for": None}),
+    ]
+    report = reported(tmp_path, records)
+    (line,) = report.recommendations
+    assert (
+        "It matters here how the inner variables change with the outer parameter."
+        " `truncated(window=10)` leaves out the layers before its window: its error stays at 0.5,"
+        " whatever the depth. `alternating` leaves out how the inner variables change: its error"
+        " stays at 1, whatever the depth."
+    ) in line
+    analytic = "Implicit differentiation at the inner variables z_T, with an exact solve."
+    assert [one.sentence for one in report.meanings if one.name == "analytic"] == [analytic]
+    page = html(report)
+    for shown in (report.markdown(), re.sub(r"<(style|script).*?</\1>", "", page, flags=re.S)):
+        assert not re.search(r"\bcodes?\b(?!>)|[Dd]ictionary|active set|\batoms?\b", shown)
+    titles = {axis["title"] for axis in data(page)["runs"][0]["cases"][0]["figure"]["y"]}
+    assert "error of the inner variables" in titles
+    # What is between backticks is a name, and a page with a dictionary keeps its words.
+    assert in_words_of(report.results, "codes of `codes.py`") == "inner variables of `codes.py`"
+    coded = reported(tmp_path / "b", [record(case(dataset="sparse_gaussian"), "backprop")])
+    assert in_words_of(coded.results, ABOUT) == ABOUT
 
 
 def test_the_inner_problem_and_its_words_are_written_down(tmp_path):

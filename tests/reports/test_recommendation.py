@@ -58,7 +58,8 @@ def test_what_keeps_an_error_is_named_with_it(tmp_path):
     (line,) = report.recommendations
     assert line == (
         f"Reconstruction loss: use `analytic` with `ista`. {INDIRECT}"
-        " `alternating` leaves that out: its error stays at 0.62, whatever the depth."
+        " `alternating` leaves out how the codes change: its error stays at 0.62, whatever the"
+        " depth."
     )
     page = html(report)
     assert line in report.markdown() and line.replace("`", "") in page.replace(
