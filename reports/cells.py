@@ -8,6 +8,7 @@ from math import isnan
 
 from pudle import text
 from pudle.answers import Answer, Cost
+from pudle.sentences import shortened_ties
 from pudle.text import DASH
 
 #: Writes a number.
@@ -130,10 +131,10 @@ def achievement(answer: Answer) -> tuple[str, str]:
     most accurate within limits, and what it achieves.
 
     That is its time or, where none is known, its depth; within limits its error, or ``none``; and
-    with how many others it ties. Else it is why there is none: ``not reached``, or a dash where
+    with what it ties. Else it is why there is none: ``not reached``, or a dash where
     nothing was measured.
     """
-    ties = f", tie with {text.count(len(answer.as_good), 'other')}" if answer.as_good else ""
+    ties = f", tie with {_tie_names(answer)}" if answer.as_good else ""
     if answer.reached:
         achieved = f"≤ {text.count(int(answer.depth), answer.unit)}"
         if answer.is_timed:
@@ -143,3 +144,15 @@ def achievement(answer: Answer) -> tuple[str, str]:
         error = f"error {text.number(answer.error)}{ties}" if answer.estimator else "none"
         return answer.estimator, error
     return "", "not reached" if answer.estimator else DASH
+
+
+def _tie_names(answer: Answer) -> str:
+    """Name what ties with an answer, with its algorithm where that is another one."""
+    algorithm = answer.source.algorithm if answer.source else ""
+    names = [
+        source.estimator
+        if source.algorithm == algorithm
+        else f"{source.estimator} with {source.algorithm}"
+        for source in answer.as_good
+    ]
+    return text.listing(shortened_ties(names))

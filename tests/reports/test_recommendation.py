@@ -155,7 +155,7 @@ def test_a_tie_in_depth_is_told_as_one(tmp_path):
         " others with more layers may be faster."
     )
     assert str(row.cells["use"]) == "backprop with ista(step=0.2) or analytic with ista(step=0.2)"
-    assert "≤ 100 layers, tie with 1 other" in str(budgets(report.results).columns["error 1e-3"])
+    assert "≤ 100 layers, tie with analytic" in str(budgets(report.results).columns["error 1e-3"])
     # One alone at its depth is no answer either, as long as deeper ones may be faster.
     alone = report_of_rates(tmp_path / "alone", RATES | {"backprop": 0.97})
     assert alone.recommendations[0].startswith(
@@ -234,3 +234,22 @@ def test_the_best_unrolled_pair_says_what_it_misses(tmp_path):
     (row,) = reported(tmp_path, records).answers
     missed = "does not reach 1e-3: error 0.62, 300 layers"
     assert missed in str(row.cells["best unrolled"]) and math.isclose(row.unrolled.error, FLOOR)
+
+
+def test_the_best_unrolled_pair_names_what_it_ties_with(tmp_path):
+    """Up to two, and with its algorithm where that is another one."""
+    solver = case("synthetic-solver-lasso", algorithm="solver")
+    fista = case("synthetic-fista-lasso", algorithm="fista")
+    fast = scores(lambda *_: 1e-9)
+    records = [
+        record(solver, "analytic", differentiable=False, scores=scores(lambda *_: 1e-12)),
+        record(case(), "analytic", scores=fast),
+        record(case(), "backprop", scores=fast),
+        record(fista, "backprop", scores=fast),
+    ]
+    (row,) = reported(tmp_path / "a", records).answers
+    tie = "tie with backprop and backprop with fista"
+    assert tie in str(row.cells["best unrolled"])
+    records.append(record(fista, "alternating", scores=fast))
+    (row,) = reported(tmp_path / "b", records).answers
+    assert "tie with backprop and 2 others" in str(row.cells["best unrolled"])
