@@ -56,8 +56,10 @@ class Row(NamedTuple):
     """What a column of the summary shows of an estimator on a case."""
 
     numbers: Summary
-    #: What it needs to reach the required error.
+    #: The least depth that it needs to reach the required error.
     reach: Point
+    #: The depth that reaches it in the least time, which answers and charts show too.
+    fastest: Point
     #: The deepest depth at which any estimator has an error.
     last: float
 
@@ -95,10 +97,10 @@ def _depth(row: Row) -> Cell:
 
 
 def _time(row: Row) -> Cell:
-    """Show the time to the required error, with its quartiles over rounds; infinite where the error
-    is reached beyond all depths with a known time.
+    """Show the least time to the required error, with its quartiles over rounds; infinite where the
+    error is reached beyond all depths with a known time.
     """
-    depth, seconds, source = row.reach.depth, row.reach.seconds, row.reach.source
+    depth, seconds, source = row.fastest.depth, row.fastest.seconds, row.fastest.source
     if isnan(seconds.value) and depth < inf and source.seconds.measured:
         return Cell("beyond the timed depths", key=inf)
     quartiles, middle = source.rounds.quartiles(depth), cost_text(seconds, text.seconds)
@@ -130,7 +132,7 @@ COLUMNS = (
     Column(f"time / {BASE}", lambda row: _relative(*row.numbers.relative_seconds, row.last)),
     Column(
         "torch path: time to {error}",
-        lambda row: cost_cell(row.numbers.torch.at(row.reach.depth), text.seconds),
+        lambda row: cost_cell(row.numbers.torch.at(row.fastest.depth), text.seconds),
         by_error=True,
     ),
     Column(
@@ -156,7 +158,10 @@ def summary_cells(rows: Sequence[Summary], errors: Sequence[float]) -> list[dict
     shared: dict[str, list[Cell]] = {}
     cells_by_error = []
     for error in errors:
-        summary_rows = [Row(row, row.measured.reach(error), last) for row in rows]
+        summary_rows = [
+            Row(row, row.measured.reach(error), row.measured.fastest_reach(error), last)
+            for row in rows
+        ]
         error_text = text.number(error, 1)
         cells = {}
         for column in COLUMNS:

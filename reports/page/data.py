@@ -418,7 +418,7 @@ def overview(results: Results) -> Iterator[Figure]:
         (text.number(error, 1), point)
         for case in sorted(results.measured, key=lambda case: order.index(problem_of[case]))
         for source, error in itertools.product(results.measured[case], filter(None, ERRORS))
-        if not results.badge(case) and not isnan((point := source.reach(error)).depth)
+        if not results.badge(case) and not isnan((point := source.fastest_reach(error)).depth)
     ]
     fastest: dict[tuple[object, str], float] = {}
     for goal, point in needs:

@@ -270,6 +270,27 @@ class Measured:
         worst = errors[int(depth)] if depth in errors else nan
         return Point(self, depth, worst, *costs, depths)
 
+    def meeting(self, error: float) -> list[Point]:
+        """Return the depths at which every seed has an error: the first one, and deeper ones that
+        were timed; none if the error is not reached.
+        """
+        first = self.reach(error)
+        if not first.depth < inf:
+            return []
+        deeper = [
+            point._replace(seconds=self.time(point.depth), memory=self.memory.at(point.depth))
+            for point in self.points
+            if point.depth > first.depth and point.depth in self.seconds.measured
+        ]
+        return [first, *deeper]
+
+    @lru_cache(maxsize=4096)  # noqa: B019
+    def fastest_reach(self, error: float) -> Point:
+        """Return the depth that takes the least time of those at which every seed has an error: an
+        answer's depth. Where the error is not reached it is that of `reach`.
+        """
+        return _least_time(self.meeting(error) or [self.reach(error)])
+
 
 def depth_to(errors: dict[int, float], error: float) -> float:
     """Return the first of ascending depths from which errors stay at or below a required one;
@@ -434,7 +455,7 @@ def _chosen(measured: Collection[Measured], requirement: Requirement) -> Answer:
     `answer`, which counts the pairs.
     """
     goal = requirement.error
-    possible = [] if goal is None else [point for row in measured for point in _meeting(row, goal)]
+    possible = [] if goal is None else [point for row in measured for point in row.meeting(goal)]
     if allowed := requirement.allowed(possible):
         reaches = _least_times(allowed)
         chosen = _cheapest(reaches, requirement)
@@ -467,34 +488,22 @@ def _chosen(measured: Collection[Measured], requirement: Requirement) -> Answer:
     )
 
 
-def _meeting(measured: Measured, error: float) -> list[Point]:
-    """Return the depths at which every seed has an error: the first one, and deeper ones that were
-    timed; none if the error is not reached.
-    """
-    first = measured.reach(error)
-    if not first.depth < inf:
-        return []
-    deeper = [
-        point._replace(seconds=measured.time(point.depth), memory=measured.memory.at(point.depth))
-        for point in measured.points
-        if point.depth > first.depth and point.depth in measured.seconds.measured
-    ]
-    return [first, *deeper]
-
-
 def _least_times(points: Iterable[Point]) -> list[Point]:
-    """Return the depth of each estimator that takes the least time, of equal ones the first; an
-    unknown time is the longest.
+    """Return the depth of each estimator that takes the least time, see `_least_time`."""
+    by_source: dict[Measured, list[Point]] = {}
+    for point in points:
+        by_source.setdefault(point.source, []).append(point)
+    return [_least_time(of_source) for of_source in by_source.values()]
+
+
+def _least_time(points: Iterable[Point]) -> Point:
+    """Return the point that takes the least time, of equal ones the first; an unknown time is the
+    longest.
 
     Times that cannot be told apart count as they are, so that what meets a larger error never seems
     to take longer than what meets a smaller one.
     """
-    best: dict[Measured, Point] = {}
-    for point in points:
-        earlier = best.get(point.source)
-        if earlier is None or _price(point.seconds) < _price(earlier.seconds):
-            best[point.source] = point
-    return [*best.values()]
+    return min(points, key=lambda point: _price(point.seconds))
 
 
 def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:

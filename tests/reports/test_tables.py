@@ -32,6 +32,7 @@ from pudle.reports.cells import Cell
 from pudle.reports.error_tables import error_texts
 from pudle.reports.figures import cases
 from pudle.reports.load import Results, load
+from pudle.reports.page.data import overview
 from pudle.reports.report import READING, Report
 
 
@@ -217,6 +218,23 @@ def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):
     assert cells["error 1e-6"] == "backprop, 40 s*"
     error = f"error {0.5 * 0.96**200:.1e}".replace("e-0", "e-")
     assert cells["within 2 s"] == f"alternating, {error}" and len(cells) == 3 + 4
+
+
+def test_answers_summary_and_chart_name_the_same_least_time(tmp_path):
+    """Every depth reaches the error, and the deepest happened to take the least time."""
+    names = ["alternating", "analytic"]
+    home = write(tmp_path, [record(case(), name, scores=scores(lambda *_: 1e-9)) for name in names])
+    write_costs(home, names, [2.0, 1.0, 8.0, 4.0])
+    results = load(home, "quick")
+    summary = tables.summary_table(Report(results).summary).columns
+    assert [str(cell) for cell in summary["depth to 1e-3"]] == ["≤ 1", "≤ 1"]
+    assert [cell.key for cell in summary["time to 1e-3"]] == [1.0, 4.0]
+    (figure,) = overview(results)
+    cells = figure.rows[figure.rows["goal"] == "1e-3"].set_index("estimator")
+    assert dict(cells["seconds"]) == {"alternating": "1 s", "analytic": "4 s"}
+    assert dict(cells["text"]) == {"alternating": "1", "analytic": "4"}
+    (row,) = answers(results)
+    assert row.best.estimator == "alternating" and row.best.seconds.value == 1.0
 
 
 def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
