@@ -286,6 +286,27 @@ def test_nothing_is_wider_than_the_window(browser, request, address_of):
         assert browser.run(script) == []
 
 
+def test_a_chart_that_goes_on_has_a_shadow_and_its_legend_fits(browser, tmp_path_factory):
+    """On a phone, where more than one column of the matrix is seen beside long names."""
+    named = case("bernoulli_gaussian-active_set-reconstruction", dataset="bernoulli_gaussian")
+    home = write(tmp_path_factory.mktemp("long"), [record(named, name) for name in CURVES])
+    write_costs(home, [*CURVES], [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 1.0, 2.0], names=[named["name"]])
+    browser.open(written(tmp_path_factory, Report(load(home, "quick"))), PHONE)
+    script = """const scroll = document.querySelector("#across .scroll"), {parentNode} = scroll;
+    const shaded = (side) => getComputedStyle(parentNode, side).content !== "none";
+    const edge = scroll.getBoundingClientRect().right;
+    const right = (query) => scroll.querySelector(query).getBoundingClientRect().right;
+    return [scroll.scrollWidth > scroll.clientWidth, shaded("::before"), shaded("::after"),
+      right(".role-legend-gradient") < edge && right(".role-legend-title") < edge,
+      [...scroll.querySelectorAll(".mark-rect path")].filter((e) =>
+        e.getBoundingClientRect().right < edge).length]"""
+    *facts, columns = browser.run(script)
+    assert facts == [True, False, True, True] and columns >= 2
+    end = "const e = document.querySelector('#across .scroll'); e.scrollLeft = e.scrollWidth"
+    browser.run(end)
+    wait_for(lambda: browser.run(script)[1:3] == [True, False])
+
+
 def test_print_leaves_out_what_paper_cannot_do(page):
     page.cdp("Emulation.setEmulatedMedia", {"media": "print"})
     try:
@@ -293,6 +314,15 @@ def test_print_leaves_out_what_paper_cannot_do(page):
         assert "Hover" not in page.find("main").text
         charts = page.run("return document.querySelectorAll('figure.chart svg.marks').length")
         assert len(page.visible("figure.chart svg.marks")) == charts > 7
+        # On A4 the answers fit, their reasons with several words a line, and have their marks.
+        page.resize((688, 1000))
+        script = """const table = document.querySelector("#answer-table table");
+        const cells = [...table.querySelectorAll("td[data-column=why]")];
+        return [table.scrollWidth, Math.min(...cells.map((e) => e.clientWidth))]"""
+        width, reasons = page.run(script)
+        assert width <= 688 and reasons >= 140
+        marked = "[data-table='run:budgets'] .est"
+        assert len(page.visible(f"{marked} svg.look")) == len(page.visible(marked)) > 0
     finally:
         page.cdp("Emulation.setEmulatedMedia", {"media": ""})
 

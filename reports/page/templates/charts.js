@@ -14,6 +14,10 @@ function brief(value) {
   return plain ? String(short) : short.toExponential().replace("+", "");
 }
 
+// A name in lines that leave room for cells in a narrow window, broken after a hyphen or a comma.
+const LINE = /.{1,25}(?:[-,] ?|$)|.{1,26}/g;
+const linesOf = (name) => (innerWidth < 640 ? name.match(LINE) ?? [name] : [name]);
+
 // A figure as the state of the page wants it: a column on each axis, and the rows that are left.
 function chartOf(figure, { y: upward = state.y, ...more } = {}) {
   const pick = (axes, column) => axes.find((axis) => axis.column === column) ?? axes[0];
@@ -78,10 +82,17 @@ function chartOf(figure, { y: upward = state.y, ...more } = {}) {
     spec.layer.at(-1).encoding.tooltip = tooltip;
     spec.params = [{ name: "size", value: rows.length > 300 ? 7 : 34 }];
   }
-  // The room of the longest name beside the cells, by about six pixels a letter.
-  const named = 60 + 6 * Math.max(0, ...rows.map((row) => String(row.y).length));
+  // Beside the cells of a narrow window long names take several lines.
+  const names = figure.wide ? rows.map((row) => String(row.y)) : [];
+  const lines = Object.fromEntries(names.map((name) => [name, linesOf(name)]));
+  const several = Object.values(lines).filter(({ length }) => length > 1).length;
+  if (several) spec.encoding.y.axis.labelExpr = `(${JSON.stringify(lines)})[datum.label]`;
+  // The room of the longest line, by about six pixels a letter.
+  const longest = Math.max(0, ...Object.values(lines).flat().map(({ length }) => length));
+  const named = 60 + 6 * longest;
   return {
     ...figure, ...more, spec, data, about: `${y.title} against ${x.title}. ${figure.about}`,
+    height: figure.height + 8 * several,
     least: figure.wide ? named + (all.some(({ text }) => text?.[5]) ? 76 : 26) * across.size : 0,
     note: notes.filter(Boolean).join(" "), wide: figure.wide && across.size > 3, columns: Object.keys(figure.rows),
     blank: all.length && !kept.length ? "No estimator is chosen." : "Nothing was measured here.",
@@ -106,9 +117,18 @@ class Box {
     this.place = element("div", { class: "place" });
     this.scroll = element("div", { class: "scroll" }, this.place);
     this.note = element("p", { class: "soft note" });
+    this.edges = element("div", { class: "edges" }, this.scroll);
+    this.scroll.addEventListener("scroll", () => this.shade(), { passive: true });
     const caption = element("figcaption", {}, this.title, this.tools);
-    this.node = element("figure", { class: "chart" }, caption, this.scroll, this.note);
+    this.node = element("figure", { class: "chart" }, caption, this.edges, this.note);
     host.append(this.node);
+  }
+
+  // A shadow lies on the sides where a chart goes on.
+  shade() {
+    const { scrollLeft, clientWidth, scrollWidth } = this.scroll;
+    this.edges.classList.toggle("before", scrollLeft > 1);
+    this.edges.classList.toggle("after", scrollLeft + clientWidth < scrollWidth - 1);
   }
 
   // One after the other: a chart that is still being made must not replace a later one.
@@ -131,12 +151,14 @@ class Box {
     if (least) Object.assign(this.scroll, { tabIndex: 0, role: "region", ariaLabel: title });
     const key = JSON.stringify([spec, this.place.clientWidth, height]);
     const content = JSON.stringify(data);
+    this.shade();
     if (key === this.key && content === this.content) return;
     this.content = content;
     if (key !== this.key) {
       this.key = key;
       this.view?.finalize();
       this.view = await embed(this.place, chart, height);
+      this.shade();
       return;
     }
     for (const [name, rows] of Object.entries(data)) this.view.data(name, rows);
