@@ -4,6 +4,7 @@ by side, of commits, of machines, or of anything else that has results. `page` m
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -184,6 +185,8 @@ PREAMBLE = (
     r"\providecommand{\pudlelines}[1]{\vtop{\halign{\strut##\hfil\cr#1\crcr}\vskip2pt}}"
     f"\n{markup.FIT}"
 )
+#: How a time or a memory is marked that is an estimate: ``12 ms*``.
+ESTIMATE = re.compile(r" \w+\*")
 #: Folder of the figures' files, beside the Markdown.
 FIGURES = "report_figures"
 
@@ -285,20 +288,27 @@ class Report:
         """Return the report as Markdown, whose images are the figures' files, where they are
         written in a format for it (svg, else png). Writes no file.
         """
+        answered, budget_table = answers_table(self.results, self.answers), budgets(self.results)
+        shown = [answered, budget_table, *(case.summary for case in self.by_case)]
+        # What no table of the text marks is not explained.
+        unmarked = () if any(map(_has_estimates, shown)) else ("*",)
         return markup.render(
             "report.md.j2",
             report=self,
             tables=tables,
             about=self.about,
+            reading=[pair for pair in self.reading if pair[0] not in unmarked],
             reading_rates=self.reading_rates,
-            answers=answers_table(self.results, self.answers),
+            answers=answered,
             unrolled=unrolled_sentence(self.results),
-            budgets=budgets(self.results),
+            budgets=budget_table,
             reading_budgets=reading_budgets(bool(tables.where_timed(self.results))),
             kinds=cases.KINDS,
             folder=FIGURES,
             image=next((ending for ending in ("svg", "png") if ending in self.linked), ""),
-            starred=text.STARRED,
+            starred=f"{text.STARRED.capitalize()}.",
+            starred_answers=_has_estimates(answered),
+            starred_budgets=_has_estimates(budget_table),
         )
 
     def csv(self) -> str:
@@ -456,6 +466,11 @@ class Report:
                 )
             )
         return case_tables
+
+
+def _has_estimates(table: Table) -> bool:
+    """Tell whether a table marks some time or memory with *, as an estimate."""
+    return any(ESTIMATE.search(str(cell)) for row in table.rows for cell in row)
 
 
 # -- several runs

@@ -324,6 +324,18 @@ def test_round_limits_of_memory_are_whole_mebibytes():
     assert [limit for limit in limits if limit < math.inf] == [20 * 2**20, 50 * 2**20]
 
 
+def test_memories_within_their_noise_make_no_budget():
+    """Neither one below what the page calls noise, nor a page or two of memory."""
+    curve = Curve(np.array([1, 2, 3]), np.array([0]), np.ones((3, 1)), np.zeros((3, 1), bool))
+
+    def limits(memory, noise=0.0):
+        row = Measured("one", curve, memory=Line(memory), memory_noise=noise)
+        return [each.memory for each in budgets([row]) if each.memory < math.inf]
+
+    assert limits({1: 4096, 2: 8192, 3: 12288}) == []
+    assert limits({1: 2**20, 2: 2 * 2**20, 3: 24 * 2**20}, 3 * 2**20) == [20 * 2**20]
+
+
 def test_round_limits_divide_what_was_measured():
     limits = [each.seconds for each in budgets([measured("small", [0.9], 1.0)])]
     assert [limit for limit in limits if limit < math.inf] == [5.0, 50.0]

@@ -56,6 +56,12 @@ def html(reports: Reports) -> str:
         if "*" in json.dumps(answers["rows"]):
             answers["caption"] = f"{answers['caption']} ({text.STARRED})"
         ((_, picture),) = cases.overview(first.results, first.summary).files(["svg"])
+    budget_tables = [
+        shown["rows"]
+        for run in data["runs"]
+        for name, shown in run["tables"].items()
+        if name.startswith("budgets")
+    ]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pudle.reports.page"),
         autoescape=True,
@@ -71,6 +77,7 @@ def html(reports: Reports) -> str:
         digests=[_base64(hashlib.sha256(source.encode()).digest()) for source in scripts],
         scripts=[Markup(source) for source in scripts],
         starred=text.STARRED,
+        starred_budgets="*" in json.dumps(budget_tables, default=vars),
         first=first,
         reports=[*reports.items()],
         looks=looks,

@@ -29,6 +29,8 @@ ERROR = 1e-3
 ERRORS = (1e-1, 1e-3, 1e-6)
 #: Memory up to so many times the least counts as the same.
 SAME_MEMORY = 1.1
+#: Less memory (bytes) is noise of an allocator, which takes pages of 4 KiB, whatever was measured.
+LEAST_MEMORY = 2.0**16
 #: Fewer rounds say nothing about the spread of a time.
 LEAST_ROUNDS = 3
 #: Median errors that differ by less than this share count as the same.
@@ -610,11 +612,13 @@ def _price(cost: Cost) -> float:
 
 def budgets(measured: Collection[Measured]) -> list[Requirement]:
     """Return the requirements of a table of budgets: the `ERRORS`, and at most two times and two
-    memories, which divide what was measured and require no error.
+    memories, which divide what was measured and require no error. Memories within their noise are
+    none.
     """
     points = [point for row in measured for point in row.points]
+    noise = max((LEAST_MEMORY, *(row.memory_noise for row in measured)))
     seconds = _round_limits([point.seconds.value for point in points])
-    mebibytes = _round_limits([point.memory.value / 2**20 for point in points])
+    mebibytes = _round_limits([point.memory.value / 2**20 for point in points], noise / 2**20)
     return [
         *map(Requirement, ERRORS),
         *(Requirement(None, seconds=limit) for limit in seconds),
@@ -622,13 +626,13 @@ def budgets(measured: Collection[Measured]) -> list[Requirement]:
     ]
 
 
-def _round_limits(measured: Sequence[float]) -> list[float]:
-    """Return at most two limits, ascending, that divide what was measured: 1, 2 or 5 times a power
-    of ten; none if nothing is above zero.
+def _round_limits(measured: Sequence[float], noise: float = 0.0) -> list[float]:
+    """Return at most two limits above the noise, ascending, that divide what was measured above it:
+    1, 2 or 5 times a power of ten; none if nothing is above it.
     """
-    positive = [value for value in measured if value > 0]
+    known = [value for value in measured if value > noise]
     rounded = set()
-    for value in np.quantile(positive, (1 / 3, 2 / 3)).tolist() if positive else ():
+    for value in np.quantile(known, (1 / 3, 2 / 3)).tolist() if known else ():
         power = 10.0 ** floor(log10(value))
         rounded.add(power * min((1, 2, 5, 10), key=lambda n: abs(log(value / power / n))))
-    return sorted(rounded)
+    return sorted(limit for limit in rounded if limit > noise)

@@ -24,6 +24,7 @@ from support.records.synthetic import (
     write_run,
 )
 
+from pudle import text
 from pudle.measuring import check_results
 from pudle.measuring.case import Case
 from pudle.reports import tables
@@ -218,6 +219,27 @@ def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):
     assert cells["error 1e-6"] == "backprop, 40 s*"
     error = f"error {0.5 * 0.96**200:.1e}".replace("e-0", "e-")
     assert cells["within 2 s"] == f"alternating, {error}" and len(cells) == 3 + 4
+
+
+def test_estimates_are_explained_where_a_table_marks_some(four):
+    """Here one budget needs more layers than were timed, and no answer does."""
+    names = ["alternating", "backprop"]
+    write_costs(four, names, [1.0, 2.0, 10.0, 30.0], memory=[2**21, 2**21, 2**24, 2**25])
+    report = Report(load(four, "quick"))
+    answered, _, by_budget = report.markdown().partition("## By budget")
+    starred = text.STARRED.capitalize().replace("*", "\\*")
+    assert "*: A time that is estimated" in report.markdown()
+    assert " s*" in str(budgets(report.results).columns) and " s*" not in str(report.answers)
+    assert starred not in answered and starred in by_budget
+    assert text.STARRED.capitalize() in html(report)
+    exact = {name: scores(lambda *_: 1e-9, depths=[100, 200]) for name in names}
+    records = [record(case(depths=[100, 200]), name, scores=exact[name]) for name in names]
+    home = write(four / "exact", records)
+    write_costs(home, names, [1.0, 2.0, 10.0, 30.0], memory=[2**21, 2**21, 2**24, 2**25])
+    report = Report(load(home, "quick"))
+    for shown in (report.markdown(), html(report)):
+        assert "estimated from the costs" not in shown.partition('id="data"')[0]
+    assert "A time that is estimated" not in report.markdown()
 
 
 def test_answers_summary_and_chart_name_the_same_least_time(tmp_path):
