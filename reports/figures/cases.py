@@ -11,6 +11,7 @@ import pandas as pd
 
 from pudle import text
 from pudle.answers import NO_CURVE, Curve
+from pudle.paired import Array
 from pudle.reports.figures.record import NO_GUIDES, Axis, Figure, file_name
 from pudle.reports.glossary import in_words_of
 from pudle.reports.load import SIGNS, TITLES, Results
@@ -206,24 +207,25 @@ def curves(
 
 def _coincidence(rows: pd.DataFrame, axis: Axis) -> str:
     """Say which estimators have the same line of a quantity against depth: the same depths, and
-    medians that differ by 2 % at most; an empty text if none. What the axis cannot show is no part
+    medians that differ by 2% at most; an empty text if none. What the axis cannot show is no part
     of a line.
     """
     medians = rows.pivot(index="depth", columns="estimator", values=axis.column)
     if axis.scale == "log":
         medians = medians[medians > 0]
-    coinciding: list[list[str]] = []
-    for name, values in medians.dropna(axis="columns", how="all").items():
-        for group in coinciding:
-            other = medians[group[0]]
+    medians = medians.dropna(axis="columns", how="all")
+    # Plain arrays: of twenty estimators pandas would compare each pair a hundred times as long.
+    coinciding: list[tuple[Array, list[str]]] = []
+    for name, values in zip(medians.columns, medians.to_numpy(float).T, strict=True):
+        for other, names in coinciding:
             near = np.abs(values - other) <= SAME_LINE * np.abs(other)
             # What has a value at other depths has another line.
-            if (near | (values.isna() & other.isna())).all():
-                group.append(str(name))
+            if (near | (np.isnan(values) & np.isnan(other))).all():
+                names.append(str(name))
                 break
         else:
-            coinciding.append([str(name)])
-    named = [text.listing(group) for group in coinciding if len(group) > 1]
+            coinciding.append((values, [str(name)]))
+    named = [text.listing(names) for _, names in coinciding if len(names) > 1]
     return " ".join(f"Against depth the lines of {names} coincide." for names in named)
 
 
