@@ -65,6 +65,8 @@ def _lead(rows: Sequence[ProblemAnswer], requirement: Requirement) -> str:
     missed = [row for row in rows if not row.best.reached]
     if missed and requirement.error is not None:
         error = text.number(requirement.error, 1)
+        if len(rows) == 1:
+            return f"nothing reaches an error of {error}."
         number = len(missed) if len(missed) < len(rows) else "all"
         problems = text.count(len(rows), "problem")
         return f"on {number} of {problems} nothing reaches an error of {error}."

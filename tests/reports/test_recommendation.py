@@ -108,6 +108,8 @@ def test_the_reason_is_that_of_the_loss_of_the_problem(tmp_path):
     }
     (line,) = report_on(tmp_path, records_of("lasso", slow)).recommendations
     assert line == "Lasso loss: on all of 2 problems nothing reaches an error of 1e-3."
+    one = report_on(tmp_path / "one", records_of("lasso", slow)[:2]).recommendations
+    assert one == ["Lasso loss: nothing reaches an error of 1e-3."]
 
 
 @pytest.mark.parametrize("error", [1e-3, None])

@@ -104,6 +104,7 @@ def test_trainings_name_their_loss_and_layers_and_why_answers_may_name_another(t
     assert "an answer runs as many layers" in section.beside_answers
     assert "these trainings run 25 layers of ista, where" in section.beside_answers
     assert section.beside_answers in report.markdown() and section.beside_answers in html(report)
+    assert '<a href="#recovery">Why the answers may name another gradient</a>' in html(report)
     # Without answers there is nothing that it could contradict.
     alone = experiments(tmp_path / "alone", training("one"))
     assert [one.beside_answers for one in sections(alone)] == [""]
