@@ -44,6 +44,7 @@ def headline(page):
 
 #: Where pages say what was found, by their titles.
 FINDINGS = [
+    ("README.md", "What it found"),
     ("README.md", "What better gradients buy"),
     ("README.md", "In scikit-learn"),
     ("docs/learning.md", "What it buys"),

@@ -170,7 +170,15 @@ def test_failures_are_printed_first_and_all_of_them_on_request(capsys):
     printed_result([*passed, *refused, *failed])
     lines = capsys.readouterr().out.splitlines()
     kinds = [line.partition(":")[0] for line in lines]
-    assert kinds == ["planted", *["failed"] * 4, "refused", "claim", "samples", "planted"]
+    assert kinds == [
+        "planted",
+        *["failed"] * 4,
+        "claim",
+        "samples",
+        "What the estimator refuses with a reason is no failure",
+        "refused",
+        "planted",
+    ]
     assert lines[4].endswith("(5 more like it)")
     printed_result([*passed, *refused, *failed], verbose=True)
     assert capsys.readouterr().out.count("\nfailed: ") == 9

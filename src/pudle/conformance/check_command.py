@@ -304,12 +304,11 @@ def print_result(
     remark: str = "",
     verbose: bool = False,
 ) -> None:
-    """Print the records of one estimator on stdout: failures and refusals first, then a line for
-    each check, the distances of an approximation, and the counts.
+    """Print the records of one estimator on stdout: failures first, then a line for each check, the
+    distances of an approximation, what was refused, and the counts.
     """
     lines = [title, *_failure_lines(records, "failed", verbose)]
     lines += _hint_lines(records)
-    lines += _failure_lines(records, "refused", verbose)
     for name, description in descriptions.items():
         records_of_check = [record for record in records if record.check == name]
         if records_of_check:
@@ -320,6 +319,8 @@ def print_result(
             counts = _count_statuses(records_of_check)
             lines.append(f"{name}: {counts}{_numbers(worst)}: {description}")
     lines += _distance_lines(records, verbose)
+    if refusals := list(_failure_lines(records, "refused", verbose)):
+        lines += ["What the estimator refuses with a reason is no failure:", *refusals]
     if remark:
         lines.append(remark)
     echo("\n".join([*lines, f"{title}: {_count_statuses(records)}"]))
