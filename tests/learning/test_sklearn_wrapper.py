@@ -1,6 +1,7 @@
 """The scikit-learn wrapper: its checks, pipelines, and the learner behind it."""
 
 import contextlib
+import warnings
 
 import joblib
 import numpy as np
@@ -16,6 +17,7 @@ import pudle
 from pudle import UnrolledDictionaryLearning as Unrolled
 from pudle import threads
 from pudle.learning import sklearn_wrapper
+from pudle.learning.learner import LearningWarning
 from pudle.learning.run import LearningRun
 
 
@@ -89,6 +91,15 @@ def test_the_default_ends_where_scikit_learn_does(atoms, alpha):
 
     ours = Unrolled(atoms, alpha=alpha, random_state=0).fit(x)
     assert objective(ours.components_) < 1.005 * objective(theirs.fit(x).components_)
+
+
+def test_batches_with_a_line_search_are_warned_of(x):
+    with pytest.warns(LearningWarning, match="give another optimizer"):
+        Unrolled(5, epochs=1, batch=100, random_state=0).fit(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LearningWarning)
+        adam = "adam(learning_rate=0.01, tangent=True)"
+        Unrolled(5, epochs=1, batch=100, optimizer=adam, random_state=0).fit(x)
 
 
 def test_wrong_options_are_refused_in_fit(x):

@@ -3,6 +3,7 @@
 import math
 import os
 import threading
+import warnings
 from dataclasses import KW_ONLY, dataclass, fields
 from numbers import Integral
 from typing import Any
@@ -22,7 +23,7 @@ from ..problems import SparseCoding
 from ..references.certified import reference
 from ..threads import block_threads, blocks_of, run_blocks, threads_for
 from ..validation import check_integer, check_positive
-from .learner import Learner
+from .learner import Learner, LearningWarning
 from .matching import Array
 from .optimizers import Optimizer, Schedule
 
@@ -142,11 +143,20 @@ class UnrolledDictionaryLearning(
         The first dictionary is drawn from the samples by `random_state` (None is numpy's global
         one, as everywhere in scikit-learn). It sets the attributes that end in an underscore, and
         returns itself. Arguments out of range and constant data raise InvalidArgument, a
-        ValueError; warnings are those of `Learner.fit`.
+        ValueError; warnings are those of `Learner.fit`, and a LearningWarning where an optimizer
+        that searches along a line gets batches.
         """
         samples, threads = self._validate(X, reset=True), _number_of_threads(self.n_jobs)
         random = check_random_state(self.random_state)
         learner = self._learner(int(random.randint(2**31 - 1)))
+        if self.batch is not None and learner.parts.optimizer.searches:
+            warnings.warn(
+                f"batch={self.batch} with the optimizer {learner.parts.optimizer.name}: it compares"
+                " losses along a line, which need all samples; give another optimizer, such as"
+                " 'adam(learning_rate=0.01, tangent=True)', or batch=None",
+                LearningWarning,
+                stacklevel=2,
+            )
         self._begin(samples, random)
         with block_threads(threads):
             training = learner.fit(self._problem(samples))
