@@ -42,6 +42,6 @@ def test_an_advice_is_a_sentence_with_what_it_rests_on():
     assert "19 of 20" in chosen and "0.333 (0.32 to 0.346) times the time of backprop" in chosen
     assert "1.5 (1.42 to 1.58) times that time" in second
     # A share is rounded down.
-    assert "78 %" in rest[0] and "2 seeds have" in rest[2]
+    assert "78%" in rest[0] and "2 seeds have" in rest[2]
     is_tied = str(replace(ADVICE, next_ratio=Ratio(1.1, 0.9, 1.3, 0.2), base=None))
     assert "cannot be told apart" in is_tied and "no measurement of backprop" in is_tied
