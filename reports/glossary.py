@@ -5,6 +5,7 @@ dataset that it shows.
 import dataclasses
 import inspect
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
@@ -78,6 +79,7 @@ WITHOUT_CODES = {
     r"\bcodes\b": "inner variables",
 }
 FORMULA = re.compile(r":[a-z]+:`([^`]*)`")
+GREEK = re.compile(r"\\([A-Za-z]+)")
 
 
 def in_words_of(results: Results, sentence: str) -> str:
@@ -186,9 +188,22 @@ def _whole_spec(kind: type, spec: str) -> str:
 
 
 def first_paragraph(documented: object) -> str:
-    """Return the first paragraph of a class's docstring on one line, its markup as code; an empty
-    text for what is no class.
+    """Return the first paragraph of a class's docstring on one line, its markup as code and Greek
+    letters as such; an empty text for what is no class.
     """
     text = inspect.getdoc(documented) if isinstance(documented, type) else ""
     paragraph = " ".join((text or "").split("\n\n")[0].split())
-    return FORMULA.sub(r"`\1`", paragraph).replace("``", "`")
+    code = FORMULA.sub(r"`\1`", paragraph).replace("``", "`")
+    return GREEK.sub(_greek_letter, code)
+
+
+def _greek_letter(command: re.Match[str]) -> str:
+    """Return the letter that a command of LaTeX stands for, such as Φ; another command as it is."""
+    name = command[1]
+    size = "CAPITAL" if name[0].isupper() else "SMALL"
+    # Unicode spells lambda without its b.
+    spelled = {"LAMBDA": "LAMDA"}.get(name.upper(), name.upper())
+    try:
+        return unicodedata.lookup(f"GREEK {size} LETTER {spelled}")
+    except KeyError:
+        return command[0]

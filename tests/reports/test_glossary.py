@@ -27,7 +27,8 @@ def test_every_built_in_class_has_a_sentence_for_reports():
     for kinds in (pudle.list_estimators(), pudle.list_datasets()):
         for name, kind in kinds.items():
             sentence = first_paragraph(kind)
-            assert sentence.endswith(".") and ":math:" not in sentence, (name, sentence)
+            assert sentence.endswith("."), (name, sentence)
+            assert ":math:" not in sentence and "\\" not in sentence, (name, sentence)
 
 
 def test_a_report_explains_what_it_shows_and_nothing_else(tmp_path):
