@@ -79,7 +79,9 @@ WITHOUT_CODES = {
     r"\bcodes\b": "inner variables",
 }
 FORMULA = re.compile(r":[a-z]+:`([^`]*)`")
-GREEK = re.compile(r"\\([A-Za-z]+)")
+#: A command of LaTeX, and the letters that Unicode does not call as LaTeX does.
+COMMAND = re.compile(r"\\([A-Za-z]+)")
+LETTERS = {"ell": "ℓ", "lambda": "λ", "Lambda": "Λ"}
 
 
 def in_words_of(results: Results, sentence: str) -> str:
@@ -188,22 +190,22 @@ def _whole_spec(kind: type, spec: str) -> str:
 
 
 def first_paragraph(documented: object) -> str:
-    """Return the first paragraph of a class's docstring on one line, its markup as code and Greek
+    """Return the first paragraph of a class's docstring on one line, its markup as code and
     letters as such; an empty text for what is no class.
     """
     text = inspect.getdoc(documented) if isinstance(documented, type) else ""
     paragraph = " ".join((text or "").split("\n\n")[0].split())
     code = FORMULA.sub(r"`\1`", paragraph).replace("``", "`")
-    return GREEK.sub(_greek_letter, code)
+    return COMMAND.sub(_letter, code)
 
 
-def _greek_letter(command: re.Match[str]) -> str:
+def _letter(command: re.Match[str]) -> str:
     """Return the letter that a command of LaTeX stands for, such as Φ; another command as it is."""
     name = command[1]
+    if name in LETTERS:
+        return LETTERS[name]
     size = "CAPITAL" if name[0].isupper() else "SMALL"
-    # Unicode spells lambda without its b.
-    spelled = {"LAMBDA": "LAMDA"}.get(name.upper(), name.upper())
     try:
-        return unicodedata.lookup(f"GREEK {size} LETTER {spelled}")
+        return unicodedata.lookup(f"GREEK {size} LETTER {name.upper()}")
     except KeyError:
         return command[0]
