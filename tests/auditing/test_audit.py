@@ -19,7 +19,7 @@ from support.paths import ROOT
 from support.processes.commands import call, run
 
 import pudle
-from pudle.auditing.mistakes import Kind, Likely, Mistake, likeliest
+from pudle.auditing.mistakes import LikelyMistakes, Mistake, MistakeKind, likeliest
 from pudle.measuring.case import Case
 
 PUBLISHED = runpy.run_path(str(ROOT / "examples" / "audit" / "published.py"))
@@ -806,6 +806,6 @@ def test_a_second_derivative_that_is_marked_as_none_is_not_told() -> None:
 def test_a_mistake_whose_number_is_fitted_explains_no_single_number(
     size: int, explained: bool
 ) -> None:
-    gradient, series = np.linspace(0.7, 0.9, size), Mistake(Kind.SERIES, (7,))
+    gradient, series = np.linspace(0.7, 0.9, size), Mistake(MistakeKind.SERIES, (7,))
     likely = likeliest(gradient, 1.01 * gradient[::-1], [(series, gradient)], 1e-2)
-    assert likely == Likely(False, (series,) if explained else ())
+    assert likely == LikelyMistakes(False, (series,) if explained else ())

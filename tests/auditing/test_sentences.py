@@ -15,7 +15,7 @@ from pudle.auditing import equation, expected, sentences, verdicts
 from pudle.auditing.equation import Equation
 from pudle.auditing.evidence import PartEvidence, observe
 from pudle.auditing.layer import Layer
-from pudle.auditing.mistakes import Kind, Mistake
+from pudle.auditing.mistakes import Mistake, MistakeKind
 from pudle.auditing.rules import PART_RULES, judge_part
 
 ROOM = Path(pudle.auditing.__file__).parent
@@ -28,14 +28,14 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_every_mistake_has_a_name(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", MistakeKind)
+def test_every_mistake_has_a_name(kind: MistakeKind) -> None:
     name = sentences.mistake_in_words(Mistake(kind, (2.0, 3.0), "input 0"))
     assert name and "{" not in name
 
 
 def test_no_two_mistakes_have_one_name() -> None:
-    assert len(set(sentences.MISTAKES.values())) == len(Kind)
+    assert len(set(sentences.MISTAKES.values())) == len(MistakeKind)
 
 
 @pytest.mark.parametrize("union", WORDS)

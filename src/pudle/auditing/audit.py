@@ -15,7 +15,7 @@ from ..streams import generator
 from .differences import RESOLVED
 from .distances import distance
 from .evidence import LayerEvidence, observe
-from .layer import Array, Layer, in_double, in_double_precision, root_mean_square, varies
+from .layer import Array, Layer, in_double, in_double_precision, is_number_tensor, root_mean_square
 from .rules import judge_layer
 from .sentences import PartAudit, in_words, report
 from .verdicts import InDtype, Outcome, Verdict, worst_first
@@ -46,7 +46,7 @@ class Audit:
     @property
     def error(self) -> float:
         """Distance of the gradient in the worst part from the expected one, relative to the norm of
-        that; NaN where none is known.
+        that; NaN where none is known. Where all parts are right, it is the largest of theirs.
         """
         if self.verdict == "right":
             return max(part.error for part in self.parts)
@@ -138,15 +138,15 @@ def audit(
     if isinstance(layer, Problem):
         options = {"wrt": wrt, "loss": loss, "residual": residual, "step": step, "tighten": tighten}
         refuse_for_problem(inputs, options)
-        return audit_of(problem_verdicts(layer, seed))
+        return audit_in_words(problem_verdicts(layer, seed))
     chosen = (wrt,) if isinstance(wrt, int | str) else tuple(wrt or ())
     subject = Layer(layer, inputs, chosen, loss, seed)
     if wrt is None:
-        subject = replace(subject, wrt=everything_varied(subject))
+        subject = replace(subject, wrt=default_wrt(subject))
     if not subject.wrt:
         raise InvalidArgument("no input and no parameter is a tensor of real or complex numbers")
     equation = ("residual", residual) if residual else ("step", step) if step else None
-    return audit_of(layer_verdicts(subject, equation, tighten))
+    return audit_in_words(layer_verdicts(subject, equation, tighten))
 
 
 def refuse_for_problem(inputs: Sequence[object], options: Mapping[str, object]) -> None:
@@ -161,13 +161,15 @@ def refuse_for_problem(inputs: Sequence[object], options: Mapping[str, object]) 
         )
 
 
-def everything_varied(layer: Layer) -> tuple[int | str, ...]:
-    """Return the parts of a layer that are audited by default: the numbers of all inputs that are
-    tensors of numbers, then the names of all parameters that require gradients.
+def default_wrt(layer: Layer) -> tuple[int | str, ...]:
+    """Return what is audited by default: the index of each input that is a tensor of real or
+    complex numbers, then the name of each parameter that requires a gradient.
+
+    The layer's own `wrt` does not count.
     """
-    numbers = [index for index, value in enumerate(layer.inputs) if varies(value)]
+    indices = [index for index, value in enumerate(layer.inputs) if is_number_tensor(value)]
     parameters = [name for name, tensor in layer.module.named_parameters() if tensor.requires_grad]
-    return (*numbers, *parameters)
+    return (*indices, *parameters)
 
 
 def layer_verdicts(
@@ -184,10 +186,10 @@ def layer_verdicts(
     theta = layer.theta
     with contextlib.ExitStack() as converted:
         converted.enter_context(in_double(layer.module))
-        exact = replace(layer, inputs=tuple(map(in_double_precision, layer.inputs)))
-        exact = exact.with_symmetric_parts()
+        double_layer = replace(layer, inputs=tuple(map(in_double_precision, layer.inputs)))
+        double_layer = double_layer.with_symmetric_parts()
         try:
-            evidence = observe(exact, equation, tighten)
+            evidence = observe(double_layer, equation, tighten)
         except Exception:  # noqa: BLE001
             # Whatever a layer does that takes no other dtype than its own: an assertion, a table
             # without float64, a check of this package. If that is not why, it raises again.
@@ -195,20 +197,20 @@ def layer_verdicts(
             evidence = observe(layer.with_symmetric_parts(), equation, tighten)
         verdicts = judge_layer(evidence)
         gradient = evidence.layer.gradient(theta)
-    if evidence.layer is exact and all(verdict.outcome == "right" for verdict in verdicts):
-        verdicts = in_its_dtype(verdicts, layer, evidence, gradient)
+    if evidence.layer is double_layer and all(verdict.outcome == "right" for verdict in verdicts):
+        verdicts = with_errors_in_dtype(verdicts, layer, evidence, gradient)
     return worst_first(verdicts)
 
 
-def in_its_dtype(
+def with_errors_in_dtype(
     verdicts: list[Verdict], layer: Layer, evidence: LayerEvidence, gradient: Array
 ) -> list[Verdict]:
-    """Add to the verdict on each part, whose gradient in float64 is right, how far it is off in the
-    dtype of the layer, if that is another.
+    """Return the verdicts, on parts whose gradients in float64 are right, with a reason more: how
+    far each gradient is off in the dtype of the layer, if that is another.
 
-    Of several dtypes the least precise is named. An outcome becomes ``inexact`` if the error is
-    more than `RESOLVED`. The verdicts stay as they are where the layer raises an error in its own
-    dtype.
+    The layer is called and differentiated in its own dtype; of several the least precise is named.
+    An outcome becomes ``inexact`` if the error is more than `RESOLVED`. The verdicts stay as they
+    are where the layer raises an error.
     """
     dtypes = [part.tensor.dtype for part in layer.parts]
     dtype = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
@@ -259,6 +261,6 @@ def problem_verdicts(problem: Problem, seed: int) -> list[Verdict]:
     return worst_first(verdicts)
 
 
-def audit_of(verdicts: list[Verdict]) -> Audit:
-    """Put verdicts in words."""
+def audit_in_words(verdicts: list[Verdict]) -> Audit:
+    """Return an audit that says verdicts in words; nothing is called or differentiated."""
     return Audit(tuple(map(in_words, verdicts)))

@@ -22,7 +22,7 @@ from ..references.limits import Converging
 from ..streams import generator
 from .differences import BEYOND, EPS, FIRST_STEP, rounding_of, slope
 from .distances import ROUNDED, SAME, norm
-from .layer import Array, Layer, in_double_precision, varies
+from .layer import Array, Layer, in_double_precision, is_number_tensor
 
 #: Most steps of Newton's method; a correction of this share of the solution is rounding.
 NEWTON_STEPS, CONVERGED = 30, 1e-13
@@ -162,7 +162,7 @@ class Equation:
     @cached_property
     def outputs(self) -> list[Tensor]:
         """The tensors of numbers that the layer returns."""
-        return [leaf for leaf in tree_leaves(self.returned) if varies(leaf)]
+        return [leaf for leaf in tree_leaves(self.returned) if is_number_tensor(leaf)]
 
     @cached_property
     def codes(self) -> Tensor:
@@ -196,7 +196,8 @@ class Equation:
         """
         pieces = iter(torch.split(state, [output.numel() for output in self.outputs]))
         return tree_map(
-            lambda leaf: next(pieces).reshape_as(leaf) if varies(leaf) else leaf, self.returned
+            lambda leaf: next(pieces).reshape_as(leaf) if is_number_tensor(leaf) else leaf,
+            self.returned,
         )
 
     def evaluate(self, state: Tensor, theta: Tensor) -> Tensor:

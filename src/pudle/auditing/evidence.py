@@ -25,9 +25,9 @@ from .layer import Array, AuditedPart, Layer, only_single
 from .linearity import Nonlinearity
 from .mistakes import (
     Candidate,
-    Kind,
-    Likely,
+    LikelyMistakes,
     Mistake,
+    MistakeKind,
     likeliest,
     mistakes_of_jacobian,
     mistakes_with_equation,
@@ -52,7 +52,10 @@ ELSEWHERE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class LayerEvidence:
-    """All that is known of a layer; all is in units of the parts.
+    """A layer, and what rules ask about it; theta and gradients are in units of the parts.
+
+    `n_distinct_values` and `implicit` call the layer when they are first asked for, and are then
+    kept; the methods call it each time.
 
     Attributes
     ----------
@@ -62,7 +65,8 @@ class LayerEvidence:
     tighten : callable, str or None
         How the layer's solver is made tighter.
     elsewhere : Tensor
-        A theta a little away, or that of the layer where it has no value there.
+        A theta a little away from that of the layer, for calls that a layer might remember; that of
+        the layer itself where it raises an error there.
     outputs : list of ndarray
         The real numbers that the layer returns in its first call at theta.
     """
@@ -91,13 +95,16 @@ class LayerEvidence:
 
     @cached_property
     def n_distinct_values(self) -> int:
-        """How many different values as many calls with the same inputs return."""
+        """Number of different losses that `CALLS` calls with the same inputs lead to: 1 for a layer
+        that repeats itself.
+        """
         return len({self.layer.value(self.layer.theta) for _ in range(CALLS)})
 
     @cached_property
     def implicit(self) -> ImplicitGradients | Refusal | None:
-        """The gradients by the implicit function theorem, confirmed along a random direction of the
-        layer's seed, or why there are none; None without an equation.
+        """The gradients by the implicit function theorem, confirmed by differences along a random
+        direction of the layer's seed, or a Refusal that says why there are none; None without an
+        equation. Newton's method is run, and the equation called many times.
         """
         if self.equation is None:
             return None
@@ -170,38 +177,42 @@ def random_direction(layer: Layer, purpose: str) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class PartEvidence:
-    """All that is known of the gradient in one part.
+    """The gradient in one part, and what rules ask about it.
+
+    What a property says is computed when it is first asked for: differences, Newton's method and
+    Jacobians call the layer.
 
     Attributes
     ----------
-    on_layer : LayerEvidence
+    layer_evidence : LayerEvidence
+        What is known of the layer.
     part : AuditedPart
-    gradients : ndarray
-        The layer's own gradient in all parts.
+    layer_gradient : ndarray
+        The gradient in theta, that is in all parts, that the layer's backward pass gave.
     nonlinearity : Nonlinearity or None
         How the gradient is not linear in the one that comes in.
     """
 
-    on_layer: LayerEvidence
+    layer_evidence: LayerEvidence
     part: AuditedPart
-    gradients: Array
+    layer_gradient: Array
     nonlinearity: Nonlinearity | None = None
 
     @cached_property
     def gradient(self) -> Array:
         """The layer's own gradient in the part."""
-        return self.gradients[self.part.span]
+        return self.layer_gradient[self.part.span]
 
     @cached_property
     def expected_or_refusal(self) -> ExpectedGradient | Refusal:
         """What the gradient should be: the implicit one if an equation is given, else that by
         differences; or why there is no implicit one.
         """
-        implicit = self.on_layer.implicit
+        implicit = self.layer_evidence.implicit
         if implicit is None:
             return self.by_differences
         if isinstance(implicit, ImplicitGradients):
-            precise, rounding = self.on_layer.precise, self.on_layer.rounding
+            precise, rounding = self.layer_evidence.precise, self.layer_evidence.rounding
             return expected_by_theorem(implicit, self.part, precise, rounding)
         return implicit
 
@@ -214,21 +225,23 @@ class PartEvidence:
     @cached_property
     def by_differences(self) -> ExpectedGradient:
         """The gradient by finite differences of the layer."""
-        layer = self.on_layer
-        return expected_by_differences(layer.layer, self.part, layer.precision, layer.rounding)
+        known = self.layer_evidence
+        return expected_by_differences(known.layer, self.part, known.precision, known.rounding)
 
     @cached_property
     def error(self) -> float:
-        """Distance of the gradient from the expected one, of which something was seen."""
+        """Distance of the gradient from the expected one, relative to its size, in the entries or
+        along the directions in which that is known.
+        """
         expected = self.expected
         return distance(expected.compared_entries(self.gradient), expected.values, expected.size)
 
     def computed_instead(self) -> Iterator[ExpectedGradient]:
-        """Yield the gradients that are right for what the layer computes, if that is not its
-        solution: the implicit one at what it returns and, unless it has solved the equation, that
-        by differences where it is another; none without an equation.
+        """Yield the gradients of what a layer with an equation computes in place of the solution:
+        the implicit one at what it returns and, unless it has solved the equation, that by
+        differences of the layer where this is another; none without an equation.
         """
-        implicit = self.on_layer.implicit
+        implicit = self.layer_evidence.implicit
         if not isinstance(implicit, ImplicitGradients):
             return
         at_codes = implicit.at_codes[self.part.span]
@@ -245,64 +258,68 @@ class PartEvidence:
         It is False for an expected gradient that is not by differences.
         """
         expected = self.expected
-        if expected.rows is None:
+        if expected.directions is None:
             return False
         deviations = np.abs(expected.compared_entries(self.gradient) - expected.values)
         worst = int(deviations.argmax())
-        rows, precision = expected.rows[[worst]], self.on_layer.precision
-        (line,), _ = slopes(self.on_layer.layer, self.part, rows, precision, SMALL_STEPS)
+        rows, precision = expected.directions[[worst]], self.layer_evidence.precision
+        (line,), _ = slopes(self.layer_evidence.layer, self.part, rows, precision, SMALL_STEPS)
         difference = abs(line.value - float(expected.values[worst]))
         return difference > float(expected.allowed[worst]) + BEYOND * line.uncertainty
 
     @property
     def too_large_for_jacobian(self) -> bool:
         """True if the Jacobian of inputs and outputs is too large to be looked at."""
-        n_outputs = sum(output.size for output in self.on_layer.outputs)
-        return max(len(self.gradients), n_outputs) > MAX_JACOBIAN
+        n_outputs = sum(output.size for output in self.layer_evidence.outputs)
+        return max(len(self.layer_gradient), n_outputs) > MAX_JACOBIAN
 
     @cached_property
-    def likely(self) -> Likely:
-        """The likeliest mistakes, at most two, from the gradient and, if it is small and the
-        gradient leaves it open, from the Jacobian.
+    def likely_mistakes(self) -> LikelyMistakes:
+        """The likeliest mistakes, at most two and perhaps none, from the gradient and, if it is
+        small and the gradient leaves it open, from the Jacobian.
         """
         expected, span = self.expected, self.part.span
         compared = expected.compared_entries(self.gradient)
         unknown = RESOLVED if self.gradient.size > 2 else 0.0
-        slack = max(unknown, 3 * expected.interval)
+        slack = max(unknown, 3 * expected.change_by_refining)
         candidates = gradient_candidates(self, compared)
         of_gradient = likeliest(compared, expected.values, candidates, slack)
         if of_gradient.certain or self.too_large_for_jacobian:
             return of_gradient
-        jacobian, expected_jacobian = (matrix[:, span] for matrix in self.on_layer.layer.jacobians)
+        jacobian, expected_jacobian = (
+            matrix[:, span] for matrix in self.layer_evidence.layer.jacobians
+        )
         candidates = jacobian_candidates(self, jacobian, expected_jacobian)
         of_jacobian = likeliest(jacobian, expected_jacobian, candidates, slack)
         # With the zeros of a Jacobian a factor is met more easily.
         names = tuple(
-            mistake for mistake in of_jacobian.mistakes if mistake.kind is not Kind.MULTIPLE
+            mistake for mistake in of_jacobian.mistakes if mistake.kind is not MistakeKind.MULTIPLE
         )
         if of_jacobian.certain:
-            return Likely(True, names)
-        return Likely(False, (*of_gradient.mistakes, *names)[:2])
+            return LikelyMistakes(True, names)
+        return LikelyMistakes(False, (*of_gradient.mistakes, *names)[:2])
 
 
 def gradient_candidates(evidence: PartEvidence, compared: Array) -> Iterator[Candidate]:
     """Yield common mistakes, and what they make of the compared entries of a gradient: of what
     comes in, of one entry, those without an equation, and with one if it is given.
     """
-    on_layer, expected, part = evidence.on_layer, evidence.expected, evidence.part
+    layer_evidence, expected, part = evidence.layer_evidence, evidence.expected, evidence.part
     yield from nonlinear_candidates(evidence, compared)
-    if expected.rows is not None and len(compared) > 1:
+    if expected.directions is not None and len(compared) > 1:
         # The entry whose change explains most of the gap.
-        columns: Array = expected.rows / np.maximum(np.linalg.norm(expected.rows, axis=0), EXACT)
+        columns: Array = expected.directions / np.maximum(
+            np.linalg.norm(expected.directions, axis=0), EXACT
+        )
         aligned = (compared - expected.values) @ columns
         entry = int(np.abs(aligned).argmax())
         explained = expected.values + aligned[entry] * columns.T[entry]
-        yield Mistake(Kind.WRONG_ENTRY, (entry,)), explained
-    yield from mistakes_without_equation(part, on_layer.outputs, compared, expected.values)
-    implicit = on_layer.implicit
+        yield Mistake(MistakeKind.WRONG_ENTRY, (entry,)), explained
+    yield from mistakes_without_equation(part, layer_evidence.outputs, compared, expected.values)
+    implicit = layer_evidence.implicit
     if isinstance(implicit, ImplicitGradients):
         candidates = mistakes_with_equation(
-            implicit.equation, evidence.gradients, on_layer.elsewhere
+            implicit.equation, evidence.layer_gradient, layer_evidence.elsewhere
         )
         for mistake, gradients in candidates:
             yield mistake, gradients[part.span]
@@ -315,13 +332,13 @@ def nonlinear_candidates(evidence: PartEvidence, compared: Array) -> Iterator[Ca
     if evidence.nonlinearity:
         yield evidence.nonlinearity.mistake, compared
         return
-    layer = evidence.on_layer.layer
+    layer = evidence.layer_evidence.layer
     twice = replace(layer, loss=lambda outputs, *inputs: 2 * layer.loss_of(outputs, inputs))
     doubled = twice.gradient(layer.theta)[evidence.part.span]
     if evidence.gradient.any() and distance(doubled, evidence.gradient) < ROUNDED:
-        yield Mistake(Kind.NOT_MULTIPLIED), compared
+        yield Mistake(MistakeKind.NOT_MULTIPLIED), compared
     elif distance(doubled, 2 * evidence.gradient) > RESOLVED:
-        yield Mistake(Kind.NOT_LINEAR), compared
+        yield Mistake(MistakeKind.NOT_LINEAR), compared
 
 
 def jacobian_candidates(
@@ -330,22 +347,24 @@ def jacobian_candidates(
     """Yield common mistakes, and what they make of the Jacobian in a part: of the Jacobian itself,
     of a batch, another part's in its place, and factors of an equation's rows.
     """
-    layer, part = evidence.on_layer.layer, evidence.part
+    layer, part = evidence.layer_evidence.layer, evidence.part
     yield from mistakes_of_jacobian(jacobian, expected)
     n_samples = (*part.tensor.shape, 1)[0]
     if n_samples > 1 and len(jacobian) % n_samples == 0:
         # The derivative of each sample's outputs in its own inputs.
         blocks = expected.reshape(n_samples, len(jacobian) // n_samples, n_samples, -1)
         mean = np.einsum("iaib->ab", blocks) / n_samples
-        yield Mistake(Kind.AVERAGED_OVER_BATCH), np.kron(np.eye(n_samples), mean)
+        yield Mistake(MistakeKind.AVERAGED_OVER_BATCH), np.kron(np.eye(n_samples), mean)
     for exchanged_part in layer.parts:
         columns = layer.jacobians[1][:, exchanged_part.span]
         exchanged = part.unit / exchanged_part.unit * columns
-        yield Mistake(Kind.EXCHANGED, name=exchanged_part.name), exchanged
-    implicit = evidence.on_layer.implicit
+        yield Mistake(MistakeKind.EXCHANGED, name=exchanged_part.name), exchanged
+    implicit = evidence.layer_evidence.implicit
     if isinstance(implicit, ImplicitGradients):
         equation = implicit.equation
         system = equation.problem.linearized(equation.codes).matrix.numpy(force=True)
-        candidates = own_factors(Kind.OWN_FACTOR_OF_EQUATION, system @ jacobian, system @ expected)
+        candidates = own_factors(
+            MistakeKind.OWN_FACTOR_OF_EQUATION, system @ jacobian, system @ expected
+        )
         for mistake, derivative in candidates:
             yield mistake, np.linalg.solve(system, derivative)

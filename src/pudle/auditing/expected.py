@@ -1,5 +1,5 @@
-"""Truths: the gradients that a layer's own ones are compared with, how far each may be off, and why
-no more is known.
+"""Expected gradients: what a layer's own gradients are compared with, how far each may be off, and
+why no more is known.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ MAX_SOLVER_LOSS = 0.05
 MAX_NAMED_ENTRIES = 5
 
 
-# --- where a truth comes from
+# --- where an expected gradient comes from
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class FromDifferences:
 
     Attributes
     ----------
-    known : float
+    uncertainty : float
         How far they may be off, relative to the size.
     symmetric : bool
         Whether a matrix was changed symmetrically alone.
     n_directions, n_left_out : int
-        The directions in which the layer was changed, none if these were all coordinates, and how
-        many of them tell nothing.
+        Number of directions in which the layer was changed, 0 if these were all coordinates, and of
+        derivatives that are left out, because noise or a kink hides them.
     """
 
-    known: float
+    uncertainty: float
     symmetric: bool
     n_directions: int
     n_left_out: int
@@ -44,9 +44,15 @@ class FromDifferences:
 
 @dataclass(frozen=True)
 class FromTheorem:
-    """The implicit function theorem at the refined solution; known up to that share."""
+    """The implicit function theorem at the refined solution.
 
-    known: float
+    Attributes
+    ----------
+    uncertainty : float
+        How far its gradient may be off, relative to the size.
+    """
+
+    uncertainty: float
 
 
 @dataclass(frozen=True)
@@ -72,12 +78,12 @@ class RoundingHides:
 
 @dataclass(frozen=True)
 class NoSlopeSeen:
-    """All slopes are below noise and jumps."""
+    """No derivative is larger than the noise, or than the jumps, that its differences see."""
 
 
 @dataclass(frozen=True)
 class KinkNearby:
-    """The slopes on both sides differ."""
+    """The slopes on both sides of the inputs differ."""
 
 
 Obstacle = RoundingHides | NoSlopeSeen | KinkNearby
@@ -85,8 +91,16 @@ Obstacle = RoundingHides | NoSlopeSeen | KinkNearby
 
 @dataclass(frozen=True)
 class Unseen:
-    """Too many derivatives tell nothing: the first of these entries, where they have names, whether
-    there are more, and why.
+    """Derivatives that differences could not resolve, too many to call a gradient right.
+
+    Attributes
+    ----------
+    entries : tuple of list of int
+        The indices of the first of them; none for a number, and for derivatives along directions.
+    has_more : bool
+        Whether there are more than these.
+    obstacle : Obstacle
+        What hides them.
     """
 
     entries: tuple[list[int], ...]
@@ -94,7 +108,7 @@ class Unseen:
     obstacle: Obstacle
 
 
-# --- the truth
+# --- the expected gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +120,7 @@ class ExpectedGradient:
     values : ndarray
         The gradient, or its derivatives along directions.
     allowed : ndarray
-        How far from it a right gradient may be, in each entry.
+        How far from each of the values a right gradient may be.
     size : float
         What errors are relative to.
     source : Source
@@ -115,16 +129,19 @@ class ExpectedGradient:
         How far it is off at most itself, relative to the size.
     obstacle : Obstacle
         Why no more is known.
-    rows : ndarray or None
-        The directions.
+    directions : ndarray or None
+        One in each row, of which `values` are the derivatives; None where it is not by differences.
     unseen : Unseen or None
-        That not all that counts was seen.
-    interval : float
-        How much the error of the layer's solution changes.
-    explained : float
-        Error up to which a solver that stops early may be to blame.
+        The derivatives that were not resolved, if there are too many.
+    change_by_refining : float
+        How far it is from the gradient at the solution that the layer returned, or how far that
+        solution is from the refined one, if this is more; 0 where it is by differences.
+    max_solver_error : float
+        The largest error of a gradient that a solver in the layer can cause by stopping early; 0
+        for a layer without a loop and without an equation.
     solution_moved : float or None
-        How far the layer's solution is off, where an equation is given.
+        How far the layer's solution is from the refined one, relative to it; None without an
+        equation.
     """
 
     values: Array
@@ -133,20 +150,20 @@ class ExpectedGradient:
     source: Source
     uncertainty: float
     obstacle: Obstacle
-    rows: Array | None = None
+    directions: Array | None = None
     unseen: Unseen | None = None
-    interval: float = 0.0
-    explained: float = 0.0
+    change_by_refining: float = 0.0
+    max_solver_error: float = 0.0
     solution_moved: float | None = None
 
     def compared_entries(self, gradient: Array) -> Array:
-        """Return the numbers of a gradient that are compared: its entries, or its derivatives along
-        the directions.
+        """Return the numbers of a gradient that `values` are compared with: its entries, or its
+        derivatives along the directions.
         """
-        return gradient if self.rows is None else self.rows @ gradient
+        return gradient if self.directions is None else self.directions @ gradient
 
     def agrees(self, gradient: Array) -> bool:
-        """Return whether a gradient is right if this is the truth."""
+        """Return whether a gradient is as near to this one as a right gradient is."""
         deviations = np.abs(self.compared_entries(gradient) - self.values)
         return bool((deviations <= self.allowed).all())
 
@@ -194,9 +211,9 @@ def expected_by_differences(
         ),
         uncertainty=known,
         obstacle=obstacle,
-        rows=rows[is_resolved],
+        directions=rows[is_resolved],
         unseen=unseen_entries(part, is_resolved, obstacle) if n_left_out > n_allowed else None,
-        explained=np.inf if layer.has_loop else 0.0,
+        max_solver_error=np.inf if layer.has_loop else 0.0,
     )
 
 
@@ -226,7 +243,7 @@ def unseen_entries(part: AuditedPart, is_resolved: np.ndarray, obstacle: Obstacl
 def expected_by_theorem(
     implicit: ImplicitGradients, part: AuditedPart, precise: bool, rounding: float
 ) -> ExpectedGradient:
-    """Return the implicit gradient in a part as the truth.
+    """Return the implicit gradient in a part as the expected one.
 
     Parameters
     ----------
@@ -242,10 +259,10 @@ def expected_by_theorem(
     size = max(norm(expected), ROUNDED * norm(implicit.exact)) or 1.0
     moved, condition = implicit.moved, implicit.condition
     known = max(2 * BEYOND * EPS, norm(implicit.bound[part.span]) / size)
-    interval = max(moved, distance(at_codes, expected, size))
-    explained = BEYOND * max(interval, condition * moved)
+    change_by_refining = max(moved, distance(at_codes, expected, size))
+    max_solver_error = BEYOND * max(change_by_refining, condition * moved)
     if implicit.layer_has_solved:
-        explained = min(MAX_SOLVER_LOSS, RESOLVED * condition)
+        max_solver_error = min(MAX_SOLVER_LOSS, RESOLVED * condition)
     return ExpectedGradient(
         values=expected,
         allowed=np.full(len(expected), (BEYOND * known + rounding) * size),
@@ -253,7 +270,7 @@ def expected_by_theorem(
         source=FromTheorem(known),
         uncertainty=known,
         obstacle=RoundingHides(condition, precise),
-        interval=interval,
-        explained=explained,
+        change_by_refining=change_by_refining,
+        max_solver_error=max_solver_error,
         solution_moved=moved,
     )

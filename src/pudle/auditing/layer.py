@@ -44,15 +44,15 @@ class AuditedPart:
     Attributes
     ----------
     index : int
-        Its number among the parts.
+        Its place among the parts, from 0.
     name : str
-        What to call it.
+        What messages call it, such as ``input 0 (x)``.
     tensor : Tensor
         Its entries as they are given.
     span : slice
-        Where its entries stand in theta.
+        The place of its entries in theta.
     unit : float
-        The unit that they have there.
+        The power of two that gives its entries when those in theta are multiplied by it.
     symmetric : bool
         Whether it is varied as a symmetric matrix.
     complex : bool
@@ -70,11 +70,26 @@ class AuditedPart:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A callable, its inputs, and which of them (numbers), or which parameters of a module (names),
-    are varied: its parts, together a vector theta of all their entries in units of each.
+    """The function under audit, as a scalar function of one vector: its loss against theta.
 
-    Without a loss it is a sum of the outputs, each divided by its size, with random weights.
-    `symmetric` are the numbers of the parts that are varied as symmetric matrices.
+    Its parts are the inputs and parameters whose gradients are audited. Theta holds the entries of
+    all parts, each divided by the unit of its part. A call has new tensors in place of the parts;
+    parameters of a module are put back after it.
+
+    Attributes
+    ----------
+    call : callable
+    inputs : tuple of object
+        What it is called with.
+    wrt : tuple of int or str
+        The parts: an index of `inputs`, or the name of a parameter of the module.
+    loss : callable or None
+        See `audit`; None stands for a sum of the outputs, each divided by its size, with random
+        weights.
+    seed : int
+        Seed of these weights, and of all directions.
+    symmetric : tuple of int
+        The indices of the parts that are varied as symmetric matrices.
     """
 
     call: Callable[..., object]
@@ -96,18 +111,17 @@ class Layer:
 
     @cached_property
     def parts(self) -> list[AuditedPart]:
-        """The parts in the order of `wrt`, as they are given: a number is an input, a name a
-        parameter.
+        """The parts in the order of `wrt`, with their entries as they are given.
 
-        What is no tensor of numbers is InvalidArgument.
+        One that is no tensor of real or complex numbers raises InvalidArgument.
         """
         candidates: dict[int | str, object] = dict(enumerate(self.inputs))
         candidates |= self.module.named_parameters()
         start, parts = 0, []
         for index, name in enumerate(self.wrt):
             tensor = candidates.get(name)
-            if not varies(tensor):
-                usable = [repr(key) for key, value in candidates.items() if varies(value)]
+            if not is_number_tensor(tensor):
+                usable = [repr(key) for key, value in candidates.items() if is_number_tensor(value)]
                 raise InvalidArgument(
                     f"wrt={name!r} is no tensor of real or complex numbers among inputs and"
                     f" parameters: choose from {', '.join(usable)}"
@@ -178,7 +192,9 @@ class Layer:
 
     @cached_property
     def theta(self) -> Tensor:
-        """The entries of the parts as they are given."""
+        """The vector at which the layer is audited: the entries of the parts as they are given, in
+        the units of the parts.
+        """
         return torch.cat([part.tensor.double().flatten() / part.unit for part in self.parts])
 
     def tensors_at(self, theta: Tensor) -> list[Tensor]:
@@ -263,7 +279,8 @@ class Layer:
 
     @contextlib.contextmanager
     def loss_at(self, theta: Tensor) -> Iterator[Tensor]:
-        """Call the layer, and yield the loss, with the layer's gradient.
+        """Call the layer at a theta, and yield the loss, with a graph that holds the layer's own
+        backward pass.
 
         Parameters are exchanged until the context is left, because a backward pass may read them
         again, as the adjoint of an ordinary differential equation does.
@@ -284,8 +301,11 @@ class Layer:
 
     @torch.enable_grad()
     def gradient(self, theta: Tensor, between: Tensor | None = None) -> Array:
-        """Call the layer, and return its own gradient in theta, zero where there is no dependence;
-        `between` the forward and the backward pass it is called elsewhere, if that is given.
+        """Call the layer at a theta, and return the gradient of the loss that its own backward pass
+        gives, zero where there is no dependence.
+
+        With `between`, another theta, the layer is called there after the forward pass and before
+        the backward pass.
         """
         leaf = theta.clone().requires_grad_()
         with self.loss_at(leaf) as loss:
@@ -320,7 +340,7 @@ class Layer:
 
         It is the loss itself where no output requires a gradient.
         """
-        tensors = [output for output in tree_leaves(outputs) if varies(output)]
+        tensors = [output for output in tree_leaves(outputs) if is_number_tensor(output)]
         live = [output for output in tensors if output.requires_grad]
         if not live or not loss.requires_grad:
             return loss
@@ -465,7 +485,7 @@ def has_repeated_line(counts: Counter[tuple[object, int]]) -> bool:
 
 
 class Dense(torch.autograd.Function):
-    """Nothing, with a gradient that may be sparse, such as an embedding's."""
+    """A copy, whose backward pass makes a sparse gradient, such as an embedding's, dense."""
 
     @staticmethod
     def forward(ctx: object, tensor: Tensor) -> Tensor:
@@ -496,13 +516,13 @@ def without_gradient(function: Callable[[Tensor], T], theta: Tensor) -> T:
 
 
 def real_tensors(outputs: object) -> list[Tensor]:
-    """Return the tensors of numbers in what a layer returns, complex ones as pairs of real numbers;
-    InvalidArgument if there is none.
+    """Return the tensors of real or complex numbers in what a layer returns, complex ones as pairs
+    of real numbers; InvalidArgument if there is none.
     """
     tensors = [
         torch.view_as_real(leaf) if leaf.is_complex() else leaf
         for leaf in tree_leaves(outputs)
-        if varies(leaf)
+        if is_number_tensor(leaf)
     ]
     if not tensors:
         raise InvalidArgument(
@@ -545,7 +565,7 @@ def in_double(module: torch.nn.Module) -> Iterator[None]:
         yield
 
 
-def varies(value: object) -> TypeGuard[Tensor]:
+def is_number_tensor(value: object) -> TypeGuard[Tensor]:
     """Return whether a value is a tensor of real or complex numbers."""
     return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
@@ -554,7 +574,7 @@ def in_double_precision(value: object) -> object:
     """Return a tensor of real or complex numbers in double precision, detached, anything else as it
     is.
     """
-    if not varies(value):
+    if not is_number_tensor(value):
         return value
     return value.detach().to(torch.promote_types(value.dtype, torch.float64))
 

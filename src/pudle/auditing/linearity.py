@@ -16,8 +16,8 @@ from torch.utils._pytree import tree_leaves
 
 from .differences import BEYOND, RESOLVED
 from .distances import norm
-from .layer import Array, Layer, varies
-from .mistakes import Kind, Mistake
+from .layer import Array, Layer, is_number_tensor
+from .mistakes import Mistake, MistakeKind
 
 #: Sizes that are tried, by the least precise numbers that the backward pass computes with: two to
 #: the power of this and of its negative, about 1e6 and 1e-6 in float64.
@@ -206,11 +206,11 @@ def nonlinearity(responses: Responses, span: slice, has_loop: bool) -> Nonlinear
     lost = max(precision, underflow) * (norm(usual) + norm(second))
     rounding = max(norm(responses.third[span] - usual), lost) / (norm(linear) or 1.0)
     if RESOLVED + BEYOND * rounding < error < np.inf:
-        return Nonlinearity(Mistake(Kind.NOT_LINEAR), error, 1.0)
+        return Nonlinearity(Mistake(MistakeKind.NOT_LINEAR), error, 1.0)
     return None
 
 
-def kind_of(responses: Responses, span: slice) -> Kind:
+def kind_of(responses: Responses, span: slice) -> MistakeKind:
     """Classify a gradient that is not proportional to the one that comes in, by its size at large
     and small ones: not multiplied, clipped, thresholded, or else not linear.
     """
@@ -227,16 +227,16 @@ def kind_of(responses: Responses, span: slice) -> Kind:
     sizes = 2.0**responses.range.up, 2.0**-responses.range.down
     returned = large * sizes[0], small * sizes[1]
     if all(relative_distance(array, usual) <= RESOLVED for array in returned):
-        return Kind.NOT_MULTIPLIED
+        return MistakeKind.NOT_MULTIPLIED
     linear_below = bool(small.any()) and relative_distance(twice_small, small) <= RESOLVED
     linear_above = relative_distance(half_large, large) <= RESOLVED
     bounded = norm(large) < norm(usual) or norm(usual) < norm(small)
     # One that is bounded from one side alone is linear on the other, with another matrix.
     if linear_below and (bounded or linear_above):
-        return Kind.CLIPPED
+        return MistakeKind.CLIPPED
     if linear_above:
-        return Kind.THRESHOLDED
-    return Kind.CLIPPED if bounded and not small.any() else Kind.NOT_LINEAR
+        return MistakeKind.THRESHOLDED
+    return MistakeKind.CLIPPED if bounded and not small.any() else MistakeKind.NOT_LINEAR
 
 
 # --- sizes that a layer's numbers allow
@@ -263,7 +263,7 @@ class Magnitudes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, function: Any, types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
         computed = function(*args, **kwargs or {})
-        for tensor in filter(varies, tree_leaves(computed)):
+        for tensor in filter(is_number_tensor, tree_leaves(computed)):
             if tensor.numel():
                 self.record(tensor.detach())
         return computed

@@ -30,7 +30,7 @@ DAMPING_EXPONENTS = (-7.0, 1.0)
 JACOBIAN_FACTORS = (-1.5, 1.5)
 
 
-class Kind(Enum):
+class MistakeKind(Enum):
     """What kind of mistake; `auditing.sentences` says each in words."""
 
     # Of any gradient.
@@ -84,26 +84,31 @@ class Kind(Enum):
 
 
 #: Mistakes with a number that is fitted: it explains fewer entries than three, whatever they are.
-FITTED = {Kind.SERIES, Kind.MULTIPLE, Kind.DAMPED, Kind.FACTOR_OF_JACOBIAN}
+FITTED = {
+    MistakeKind.SERIES,
+    MistakeKind.MULTIPLE,
+    MistakeKind.DAMPED,
+    MistakeKind.FACTOR_OF_JACOBIAN,
+}
 #: Mistakes that may be a solver's that stops early.
 PERHAPS_A_SOLVER = FITTED | {
-    Kind.PART_OF_BATCH,
-    Kind.ANOTHER_VALUE,
-    Kind.OWN_FACTOR_OF_OUTPUT,
-    Kind.OWN_FACTOR_OF_INPUT,
-    Kind.OWN_FACTOR_OF_EQUATION,
-    Kind.NOT_LINEAR,
-    Kind.NOT_ZERO,
-    Kind.OTHER_ENTRIES_MISSING,
-    Kind.TERM_MISSING,
-    Kind.WRONG_ENTRY,
+    MistakeKind.PART_OF_BATCH,
+    MistakeKind.ANOTHER_VALUE,
+    MistakeKind.OWN_FACTOR_OF_OUTPUT,
+    MistakeKind.OWN_FACTOR_OF_INPUT,
+    MistakeKind.OWN_FACTOR_OF_EQUATION,
+    MistakeKind.NOT_LINEAR,
+    MistakeKind.NOT_ZERO,
+    MistakeKind.OTHER_ENTRIES_MISSING,
+    MistakeKind.TERM_MISSING,
+    MistakeKind.WRONG_ENTRY,
 }
 
 
 class Mistake(NamedTuple):
     """A mistake, with the numbers that belong to its kind, and the name of another part."""
 
-    kind: Kind
+    kind: MistakeKind
     numbers: tuple[float, ...] = ()
     name: str = ""
 
@@ -117,7 +122,7 @@ Label = TypeVar("Label")
 # --- which mistake explains a gradient
 
 
-class Likely(NamedTuple):
+class LikelyMistakes(NamedTuple):
     """The likeliest mistakes, at most two, and whether one is among them that no solver makes."""
 
     certain: bool
@@ -126,7 +131,7 @@ class Likely(NamedTuple):
 
 def likeliest(
     gradient: Array, expected: Array, candidates: Iterable[Candidate], slack: float
-) -> Likely:
+) -> LikelyMistakes:
     """Return at most two of the mistakes that explain a gradient about as well as the best one
     does, none if nothing explains it, and whether one is among them that no solver makes by
     stopping early: then only such ones.
@@ -139,7 +144,7 @@ def likeliest(
     if gradient.size <= 2:
         mistakes = [mistake for mistake in mistakes if mistake.kind not in FITTED]
     certain = [mistake for mistake in mistakes if mistake.kind not in PERHAPS_A_SOLVER]
-    return Likely(bool(certain), tuple(certain or mistakes)[:2])
+    return LikelyMistakes(bool(certain), tuple(certain or mistakes)[:2])
 
 
 def explaining(
@@ -156,9 +161,9 @@ def explaining(
     """
     error, factor = distance(array, expected), nearest_multiple(array, expected)
     multiples: list[tuple[Label | Mistake, distances.Array]] = [
-        (Mistake(Kind.NEGATED), -expected),
-        (Mistake(Kind.HALF_TOO_MANY), expected / 2),
-        (Mistake(Kind.HALF_MISSING), 2 * expected),
+        (Mistake(MistakeKind.NEGATED), -expected),
+        (Mistake(MistakeKind.HALF_TOO_MANY), expected / 2),
+        (Mistake(MistakeKind.HALF_MISSING), 2 * expected),
     ]
     limit = max(min(ROUNDED, 0.01 * error), min(slack, 0.1 * error))
     explained = False
@@ -171,7 +176,7 @@ def explaining(
     if not explained and expected.size > 1 and array.any():
         remaining = distance_in_any_unit(array, factor * expected)
         if remaining < limit:
-            yield remaining, Mistake(Kind.MULTIPLE, (factor,))
+            yield remaining, Mistake(MistakeKind.MULTIPLE, (factor,))
 
 
 # --- gradients that mistakes lead to
@@ -187,13 +192,13 @@ def mistakes_without_equation(
     """
     shape = part.tensor.shape
     if not gradient.any():
-        yield Mistake(Kind.DETACHED), gradient
+        yield Mistake(MistakeKind.DETACHED), gradient
     counts = set(shape[:1])
     for output in outputs:
         counts |= {output.size, *output.shape[:1]}
     for count in sorted(counts - {1}):
-        yield Mistake(Kind.SUM_NOT_MEAN, (count,)), count * expected
-        yield Mistake(Kind.MEAN_NOT_SUM, (count,)), expected / count
+        yield Mistake(MistakeKind.SUM_NOT_MEAN, (count,)), count * expected
+        yield Mistake(MistakeKind.MEAN_NOT_SUM, (count,)), expected / count
     if gradient.size != part.tensor.numel():
         return
     if len(shape) > 1 and shape[0] > 1:
@@ -201,8 +206,11 @@ def mistakes_without_equation(
     if len(shape) == 2 and shape[0] == shape[1]:
         matrix = expected.reshape(shape)
         if part.symmetric:
-            yield Mistake(Kind.HALF_OF_SYMMETRIC), (matrix + np.diag(np.diag(matrix))).ravel() / 2
-        yield Mistake(Kind.TRANSPOSED), matrix.T.ravel()
+            yield (
+                Mistake(MistakeKind.HALF_OF_SYMMETRIC),
+                (matrix + np.diag(np.diag(matrix))).ravel() / 2,
+            )
+        yield Mistake(MistakeKind.TRANSPOSED), matrix.T.ravel()
 
 
 def part_of_batch(gradient: Array, expected: Array) -> Iterator[Candidate]:
@@ -213,32 +221,32 @@ def part_of_batch(gradient: Array, expected: Array) -> Iterator[Candidate]:
         for row, expected_row in zip(gradient, expected, strict=True)
     )
     if 0 < n_right < len(expected):
-        yield Mistake(Kind.PART_OF_BATCH, (n_right, len(expected))), gradient.ravel()
+        yield Mistake(MistakeKind.PART_OF_BATCH, (n_right, len(expected))), gradient.ravel()
 
 
 def mistakes_of_jacobian(jacobian: Array, expected: Array) -> Iterator[Candidate]:
     """Yield mistakes with the Jacobian in a part that each leads to, also those that its zeros
     show: these with the Jacobian itself.
     """
-    yield Mistake(Kind.JACOBIAN_NOT_TRANSPOSED), expected.T
+    yield Mistake(MistakeKind.JACOBIAN_NOT_TRANSPOSED), expected.T
     present, needed = counting_entries(jacobian), counting_entries(expected)
     rows_present, rows_needed = present.sum(1) > 0, needed.sum(1) > 0
     single_entries = (present.sum(1) == 1).all()
     if n_ignored := int((rows_needed & ~rows_present).sum()):
-        mistake = Mistake(Kind.OUTPUTS_IGNORED, (n_ignored, len(jacobian)))
+        mistake = Mistake(MistakeKind.OUTPUTS_IGNORED, (n_ignored, len(jacobian)))
         yield mistake, expected * rows_present[:, None]
     if single_entries:
-        yield Mistake(Kind.WRONG_PLACES), present * expected.sum(1, keepdims=True)
+        yield Mistake(MistakeKind.WRONG_PLACES), present * expected.sum(1, keepdims=True)
     rank = np.linalg.matrix_rank(jacobian - expected, ROUNDED * norm(expected))
     if (rows_present & ~rows_needed).any():
-        yield Mistake(Kind.NOT_ZERO), jacobian
+        yield Mistake(MistakeKind.NOT_ZERO), jacobian
     elif single_entries and needed.sum(1).max() > 1:
-        yield Mistake(Kind.OTHER_ENTRIES_MISSING), jacobian
+        yield Mistake(MistakeKind.OTHER_ENTRIES_MISSING), jacobian
     elif 0 < 3 * rank <= min(jacobian.shape):
-        yield Mistake(Kind.TERM_MISSING), jacobian
+        yield Mistake(MistakeKind.TERM_MISSING), jacobian
     yield from values_exchanged(jacobian, expected, needed)
-    yield from own_factors(Kind.OWN_FACTOR_OF_OUTPUT, jacobian, expected)
-    for mistake, transposed in own_factors(Kind.OWN_FACTOR_OF_INPUT, jacobian.T, expected.T):
+    yield from own_factors(MistakeKind.OWN_FACTOR_OF_OUTPUT, jacobian, expected)
+    for mistake, transposed in own_factors(MistakeKind.OWN_FACTOR_OF_INPUT, jacobian.T, expected.T):
         yield mistake, transposed.T
 
 
@@ -255,7 +263,7 @@ def values_exchanged(
         means = np.bincount(places, jacobian[needed]) / np.bincount(places)
         exchanged = 0 * expected
         exchanged[needed] = means[places]
-        yield Mistake(Kind.ANOTHER_VALUE), exchanged
+        yield Mistake(MistakeKind.ANOTHER_VALUE), exchanged
 
 
 def counting_entries(matrix: Array) -> NDArray[np.bool_]:
@@ -264,7 +272,7 @@ def counting_entries(matrix: Array) -> NDArray[np.bool_]:
     return sizes > ROUNDED * float(sizes.max())
 
 
-def own_factors(kind: Kind, matrix: Array, expected: Array) -> Iterator[Candidate]:
+def own_factors(kind: MistakeKind, matrix: Array, expected: Array) -> Iterator[Candidate]:
     """Yield a matrix whose rows have factors of their own, those that bring it nearest, with the
     least and the greatest; nothing if the rows are too short to tell, or the factors equal.
     """
@@ -296,20 +304,20 @@ def mistakes_with_equation(
         (through,) = gradients(after, (theta,), adjoint.reshape(codes.shape), keep_graph=True)
         return (direct + through).numpy(force=True)
 
-    yield Mistake(Kind.ONE_STEP), pulled_back(weights)
+    yield Mistake(MistakeKind.ONE_STEP), pulled_back(weights)
     adjoint, _ = system.solve(weights)
     with contextlib.suppress(UnsupportedProblem):
         transposed, _ = system.solve(weights, transposed=False)
-        yield Mistake(Kind.SOLVE_NOT_TRANSPOSED), pulled_back(transposed)
+        yield Mistake(MistakeKind.SOLVE_NOT_TRANSPOSED), pulled_back(transposed)
     if direct.any():
         without_direct = pulled_back(adjoint) - direct.numpy(force=True)
-        yield Mistake(Kind.DIRECT_PART_MISSING), without_direct
-        yield Mistake(Kind.SOLUTION_PATH_MISSING), direct.numpy(force=True)
+        yield Mistake(MistakeKind.DIRECT_PART_MISSING), without_direct
+        yield Mistake(MistakeKind.SOLUTION_PATH_MISSING), direct.numpy(force=True)
     # The equation need not be defined there.
     with contextlib.suppress(UnsupportedProblem, RuntimeError):
         at_zero, _ = problem.linearized(0 * codes).solve(weights)
-        yield Mistake(Kind.JACOBIAN_AT_ZERO), pulled_back(at_zero)
-    yield Mistake(Kind.INVERSE_TWICE), pulled_back(system.solve(adjoint)[0])
+        yield Mistake(MistakeKind.JACOBIAN_AT_ZERO), pulled_back(at_zero)
+    yield Mistake(MistakeKind.INVERSE_TWICE), pulled_back(system.solve(adjoint)[0])
     yield from at_earlier_solution(equation, direct, weights, elsewhere)
     if system.like.numel() <= MAX_DENSE:
         yield from mistakes_of_spectrum(system.matrix.T, weights, pulled_back, gradient)
@@ -317,7 +325,7 @@ def mistakes_with_equation(
     for n_terms in range(2, MAX_TERMS + 1):
         term = term - system.transposed(term)
         total = total + term
-        yield Mistake(Kind.SERIES, (n_terms,)), pulled_back(total)
+        yield Mistake(MistakeKind.SERIES, (n_terms,)), pulled_back(total)
 
 
 def at_earlier_solution(
@@ -335,7 +343,7 @@ def at_earlier_solution(
     earlier = torch.cat([output.to(equation.codes).reshape(1, -1) for output in outputs], 1)
     for inputs in (running, running.at(elsewhere)):
         stale, _ = inputs.gradient(earlier, 0)
-        yield Mistake(Kind.EARLIER_SOLUTION), stale.numpy(force=True)
+        yield Mistake(MistakeKind.EARLIER_SOLUTION), stale.numpy(force=True)
 
 
 def mistakes_of_spectrum(
@@ -357,7 +365,7 @@ def mistakes_of_spectrum(
         if values[rank] > (1 - ROUNDED) * values[rank - 1]:
             continue
         along = (left_vectors.T @ weights.ravel())[:rank] / values[:rank]
-        mistake = Mistake(Kind.MINIMUM_NORM, (len(values) - rank,))
+        mistake = Mistake(MistakeKind.MINIMUM_NORM, (len(values) - rank,))
         yield mistake, pulled_back(right_vectors[:rank].T @ along)
     size = float(values[0])
 
@@ -379,5 +387,5 @@ def mistakes_of_spectrum(
 
     exponent = nearest(damped, DAMPING_EXPONENTS)
     factor = nearest(with_factor, JACOBIAN_FACTORS)
-    yield Mistake(Kind.DAMPED, (size * 10**exponent,)), solved(damped(exponent))
-    yield Mistake(Kind.FACTOR_OF_JACOBIAN, (factor,)), solved(with_factor(factor))
+    yield Mistake(MistakeKind.DAMPED, (size * 10**exponent,)), solved(damped(exponent))
+    yield Mistake(MistakeKind.FACTOR_OF_JACOBIAN, (factor,)), solved(with_factor(factor))

@@ -19,7 +19,7 @@ from .evidence import CALLS, MAX_JACOBIAN, LayerEvidence, PartEvidence
 from .expected import ExpectedGradient
 from .layer import Array, only_single
 from .linearity import Nonlinearity, nonlinearities
-from .mistakes import Kind, Mistake
+from .mistakes import Mistake, MistakeKind
 from .tightening import option_of, tightened
 from .verdicts import (
     Agrees,
@@ -115,8 +115,8 @@ def within_single_precision(evidence: PartEvidence) -> Verdict | None:
     """
     if not evidence.error < ROUNDED:
         return None
-    if evidence.on_layer.precise and only_single([evidence.gradient]):
-        mistakes = (Mistake(Kind.SINGLE_PRECISION),)
+    if evidence.layer_evidence.precise and only_single([evidence.gradient]):
+        mistakes = (Mistake(MistakeKind.SINGLE_PRECISION),)
         return verdict(evidence, "wrong", difference_reason(evidence), mistakes=mistakes)
     return verdict(evidence, "inexact", difference_reason(evidence), SinglePrecisionNear())
 
@@ -125,8 +125,8 @@ def common_mistake(evidence: PartEvidence) -> Verdict | None:
     """Call wrong what a common mistake explains and no solver that stops early: by its kind, or by
     an error that is larger than a solver can explain. None if no such mistake explains it.
     """
-    certain, mistakes = evidence.likely
-    if certain or (mistakes and evidence.error > evidence.expected.explained):
+    certain, mistakes = evidence.likely_mistakes
+    if certain or (mistakes and evidence.error > evidence.expected.max_solver_error):
         return verdict(evidence, "wrong", difference_reason(evidence), mistakes=mistakes)
     return None
 
@@ -138,19 +138,21 @@ def tighter_solver(evidence: PartEvidence) -> Verdict | None:
     The gradient is inexact if its error falls to a third, wrong if the layer moves far less than
     the error, else undecided.
     """
-    on_layer = evidence.on_layer
-    if on_layer.tighten is None:
+    layer_evidence = evidence.layer_evidence
+    if layer_evidence.tighten is None:
         return None
-    layer = replace(on_layer.layer, call=tightened(on_layer.layer.call, on_layer.tighten))
-    tight = replace(on_layer, layer=layer, tighten=None, outputs=layer.output_arrays())
-    moved, error = max(map(distance, tight.outputs, on_layer.outputs)), evidence.error
+    layer = replace(
+        layer_evidence.layer, call=tightened(layer_evidence.layer.call, layer_evidence.tighten)
+    )
+    tight = replace(layer_evidence, layer=layer, tighten=None, outputs=layer.output_arrays())
+    moved, error = max(map(distance, tight.outputs, layer_evidence.outputs)), evidence.error
     if moved > EXACT:
         error = judge_part(PartEvidence(tight, evidence.part, layer.gradient(layer.theta))).error
     reasons = difference_reason(evidence), Tightened(moved, error)
     if error <= evidence.error / 3:
         return verdict(evidence, "inexact", *reasons)
     if moved <= evidence.error / BEYOND:
-        return verdict(evidence, "wrong", *reasons, mistakes=evidence.likely.mistakes)
+        return verdict(evidence, "wrong", *reasons, mistakes=evidence.likely_mistakes.mistakes)
     return verdict(evidence, "undecided", *reasons)
 
 
@@ -159,7 +161,7 @@ def within_solution_error(evidence: PartEvidence) -> Verdict | None:
     layer's solution to the refined one; a truncated series is named where it explains the error.
     None for a larger error, and without an equation.
     """
-    if not evidence.error <= BEYOND * evidence.expected.interval:
+    if not evidence.error <= BEYOND * evidence.expected.change_by_refining:
         return None
     reasons = difference_reason(evidence), *solution_moved(evidence)
     return verdict(evidence, "inexact", *reasons, mistakes=truncated_series(evidence))
@@ -169,11 +171,11 @@ def perhaps_a_solver(evidence: PartEvidence) -> Verdict | None:
     """Leave undecided what a solver that stops early can explain, with the option that would tell;
     None for a larger error, and for a layer that has neither a loop nor an equation.
     """
-    if not evidence.error <= evidence.expected.explained:
+    if not evidence.error <= evidence.expected.max_solver_error:
         return None
-    on_layer = evidence.on_layer
-    option = option_of(on_layer.layer.call)
-    would_tell = SolverWouldTell(evidence.error, option, on_layer.equation is not None)
+    layer_evidence = evidence.layer_evidence
+    option = option_of(layer_evidence.layer.call)
+    would_tell = SolverWouldTell(evidence.error, option, layer_evidence.equation is not None)
     reasons = difference_reason(evidence), would_tell
     return verdict(evidence, "undecided", *reasons, mistakes=truncated_series(evidence))
 
@@ -181,7 +183,7 @@ def perhaps_a_solver(evidence: PartEvidence) -> Verdict | None:
 def beyond_the_solver(evidence: PartEvidence) -> Verdict:
     """Call wrong what is left, with the likeliest mistakes."""
     return verdict(
-        evidence, "wrong", difference_reason(evidence), mistakes=evidence.likely.mistakes
+        evidence, "wrong", difference_reason(evidence), mistakes=evidence.likely_mistakes.mistakes
     )
 
 
@@ -260,8 +262,8 @@ def truncated_series(evidence: PartEvidence) -> tuple[Mistake, ...]:
     """Return the truncated series among the likely mistakes: where the gradient may be right, other
     names would mislead.
     """
-    mistakes = evidence.likely.mistakes
-    return tuple(mistake for mistake in mistakes if mistake.kind is Kind.SERIES)
+    mistakes = evidence.likely_mistakes.mistakes
+    return tuple(mistake for mistake in mistakes if mistake.kind is MistakeKind.SERIES)
 
 
 # --- on a layer that is called several times
@@ -326,9 +328,9 @@ def gradients_differ(calls: RepeatedCalls) -> list[Verdict] | None:
     if not change > RESOLVED:
         return None
     outcome: Outcome = "wrong" if calls.evidence.n_distinct_values == 1 else "undecided"
-    mistake = Mistake(Kind.NOT_DETERMINISTIC, (change,))
+    mistake = Mistake(MistakeKind.NOT_DETERMINISTIC, (change,))
     if layer.largest_distance(third - second, second - first) < ROUNDED:
-        mistake = Mistake(Kind.ACCUMULATED)
+        mistake = Mistake(MistakeKind.ACCUMULATED)
     return [
         verdict
         if verdict.outcome == "right"
@@ -352,7 +354,7 @@ def remembers_another_call(calls: RepeatedCalls) -> list[Verdict] | None:
             verdicts.append(first)
             continue
         outcome: Outcome = "wrong" if best.outcome == "right" else worst.outcome
-        verdicts.append(worst._replace(outcome=outcome, mistakes=(Mistake(Kind.STALE),)))
+        verdicts.append(worst._replace(outcome=outcome, mistakes=(Mistake(MistakeKind.STALE),)))
     return verdicts
 
 
@@ -364,7 +366,7 @@ def loses_second_derivative(calls: RepeatedCalls) -> list[Verdict] | None:
     precise = calls.evidence.precise
     if not (all_right and precise and calls.evidence.has_wrong_second_derivative()):
         return None
-    note = (Mistake(Kind.NO_SECOND_DERIVATIVE),)
+    note = (Mistake(MistakeKind.NO_SECOND_DERIVATIVE),)
     return [verdict._replace(mistakes=note) for verdict in calls.verdicts]
 
 

@@ -7,7 +7,7 @@ from ..text import count, number
 from . import equation, expected, verdicts
 from .equation import Refusal
 from .expected import ExpectedGradient, Obstacle, Source
-from .mistakes import Kind, Mistake
+from .mistakes import Mistake, MistakeKind
 from .verdicts import Outcome, Reason, Verdict
 
 #: What a gap of few roundings of float32 asks.
@@ -69,56 +69,59 @@ def report(parts: Sequence[PartAudit]) -> str:
 OWN_FACTOR = "has a factor of its own, {0:.3g} to {1:.3g}"
 #: What each kind of mistake is called, with its numbers and the name of another part.
 MISTAKES = {
-    Kind.NEGATED: "negated",
-    Kind.HALF_TOO_MANY: "a factor 1/2 too many",
-    Kind.HALF_MISSING: "a factor 1/2 is missing",
-    Kind.MULTIPLE: "{0:.10g} times that, perhaps of a step size, a damping, a count or another"
-    " loss",
-    Kind.DETACHED: "detached: no gradient arrives at all",
-    Kind.SUM_NOT_MEAN: "a sum over {0}, not a mean",
-    Kind.MEAN_NOT_SUM: "a mean over {0}, not a sum",
-    Kind.PART_OF_BATCH: "a part of the batch: {0} of {1} rows right",
-    Kind.HALF_OF_SYMMETRIC: "half of a symmetric matrix",
-    Kind.TRANSPOSED: "transposed",
-    Kind.WRONG_ENTRY: "wrong in entry {0} alone",
-    Kind.SINGLE_PRECISION: "float32 inside the backward pass",
-    Kind.CLIPPED: "clipped: the backward pass bounds the gradient that comes in",
-    Kind.THRESHOLDED: "thresholded: the backward pass drops small entries of the gradient that"
-    " comes in",
-    Kind.NOT_MULTIPLIED: "the backward pass does not multiply by the gradient that comes in",
-    Kind.NOT_LINEAR: "the backward pass is not linear in the gradient that comes in",
-    Kind.JACOBIAN_NOT_TRANSPOSED: "the Jacobian in place of its transpose",
-    Kind.OUTPUTS_IGNORED: "entries of the output are ignored: {0} of {1}",
-    Kind.WRONG_PLACES: "right numbers at wrong places (a sum over the wrong axis)",
-    Kind.NOT_ZERO: "not zero where outputs do not depend on the input (a mask, a clamp, a"
+    MistakeKind.NEGATED: "negated",
+    MistakeKind.HALF_TOO_MANY: "a factor 1/2 too many",
+    MistakeKind.HALF_MISSING: "a factor 1/2 is missing",
+    MistakeKind.MULTIPLE: "{0:.10g} times that, perhaps of a step size, a damping, a count or"
+    " another loss",
+    MistakeKind.DETACHED: "detached: no gradient arrives at all",
+    MistakeKind.SUM_NOT_MEAN: "a sum over {0}, not a mean",
+    MistakeKind.MEAN_NOT_SUM: "a mean over {0}, not a sum",
+    MistakeKind.PART_OF_BATCH: "a part of the batch: {0} of {1} rows right",
+    MistakeKind.HALF_OF_SYMMETRIC: "half of a symmetric matrix",
+    MistakeKind.TRANSPOSED: "transposed",
+    MistakeKind.WRONG_ENTRY: "wrong in entry {0} alone",
+    MistakeKind.SINGLE_PRECISION: "float32 inside the backward pass",
+    MistakeKind.CLIPPED: "clipped: the backward pass bounds the gradient that comes in",
+    MistakeKind.THRESHOLDED: "thresholded: the backward pass drops small entries of the gradient"
+    " that comes in",
+    MistakeKind.NOT_MULTIPLIED: "the backward pass does not multiply by the gradient that comes in",
+    MistakeKind.NOT_LINEAR: "the backward pass is not linear in the gradient that comes in",
+    MistakeKind.JACOBIAN_NOT_TRANSPOSED: "the Jacobian in place of its transpose",
+    MistakeKind.OUTPUTS_IGNORED: "entries of the output are ignored: {0} of {1}",
+    MistakeKind.WRONG_PLACES: "right numbers at wrong places (a sum over the wrong axis)",
+    MistakeKind.NOT_ZERO: "not zero where outputs do not depend on the input (a mask, a clamp, a"
     " straight-through estimator)",
-    Kind.OTHER_ENTRIES_MISSING: "how an output depends on other entries of the input is missing"
-    " (through a mean, a sum or a norm)",
-    Kind.TERM_MISSING: "a term is missing (a mean, a norm or a projection)",
-    Kind.ANOTHER_VALUE: "another value of the forward pass (before an activation, not after)",
-    Kind.OWN_FACTOR_OF_OUTPUT: f"each output {OWN_FACTOR}",
-    Kind.OWN_FACTOR_OF_INPUT: f"each entry of the input {OWN_FACTOR}",
-    Kind.OWN_FACTOR_OF_EQUATION: f"each row of the equation's derivative in the input {OWN_FACTOR}",
-    Kind.AVERAGED_OVER_BATCH: "the derivative is averaged over the batch",
-    Kind.EXCHANGED: "exchanged with the gradient in {name}",
-    Kind.ONE_STEP: "the system is not solved: one step is differentiated",
-    Kind.SOLVE_NOT_TRANSPOSED: "a solve with the Jacobian in place of its transpose",
-    Kind.DIRECT_PART_MISSING: "the direct part is missing",
-    Kind.SOLUTION_PATH_MISSING: "the path through the solution is missing",
-    Kind.JACOBIAN_AT_ZERO: "the Jacobian of the equation is taken at zero, not at the solution",
-    Kind.INVERSE_TWICE: "the inverse is applied twice (the gradient of the solver is kept in the"
-    " graph: run it under torch.no_grad())",
-    Kind.EARLIER_SOLUTION: "a stale solution, that of an earlier call",
-    Kind.SERIES: "a truncated series of {0} terms in place of the solve",
-    Kind.MINIMUM_NORM: "a minimum-norm solve leaves out {singular_values}",
-    Kind.DAMPED: "the system is damped by {0:.3g} times the identity",
-    Kind.FACTOR_OF_JACOBIAN: "the system has I {sign} {magnitude:.3g} J in place of I - J",
-    Kind.STALE: "a stale solution, that of another call: keep it in ctx, not on the layer",
-    Kind.NOT_DETERMINISTIC: "not deterministic: two calls differ by {size} of the gradient",
-    Kind.ACCUMULATED: "accumulated: each call adds to the gradient of the calls before",
-    Kind.NO_SECOND_DERIVATIVE: "no second derivative: differentiated again, the gradient loses a"
-    " part without an error; write the backward pass in what torch differentiates, or mark it with"
-    " once_differentiable",
+    MistakeKind.OTHER_ENTRIES_MISSING: "how an output depends on other entries of the input is"
+    " missing (through a mean, a sum or a norm)",
+    MistakeKind.TERM_MISSING: "a term is missing (a mean, a norm or a projection)",
+    MistakeKind.ANOTHER_VALUE: "another value of the forward pass (before an activation, not"
+    " after)",
+    MistakeKind.OWN_FACTOR_OF_OUTPUT: f"each output {OWN_FACTOR}",
+    MistakeKind.OWN_FACTOR_OF_INPUT: f"each entry of the input {OWN_FACTOR}",
+    MistakeKind.OWN_FACTOR_OF_EQUATION: "each row of the equation's derivative in the input"
+    f" {OWN_FACTOR}",
+    MistakeKind.AVERAGED_OVER_BATCH: "the derivative is averaged over the batch",
+    MistakeKind.EXCHANGED: "exchanged with the gradient in {name}",
+    MistakeKind.ONE_STEP: "the system is not solved: one step is differentiated",
+    MistakeKind.SOLVE_NOT_TRANSPOSED: "a solve with the Jacobian in place of its transpose",
+    MistakeKind.DIRECT_PART_MISSING: "the direct part is missing",
+    MistakeKind.SOLUTION_PATH_MISSING: "the path through the solution is missing",
+    MistakeKind.JACOBIAN_AT_ZERO: "the Jacobian of the equation is taken at zero, not at the"
+    " solution",
+    MistakeKind.INVERSE_TWICE: "the inverse is applied twice (the gradient of the solver is kept in"
+    " the graph: run it under torch.no_grad())",
+    MistakeKind.EARLIER_SOLUTION: "a stale solution, that of an earlier call",
+    MistakeKind.SERIES: "a truncated series of {0} terms in place of the solve",
+    MistakeKind.MINIMUM_NORM: "a minimum-norm solve leaves out {singular_values}",
+    MistakeKind.DAMPED: "the system is damped by {0:.3g} times the identity",
+    MistakeKind.FACTOR_OF_JACOBIAN: "the system has I {sign} {magnitude:.3g} J in place of I - J",
+    MistakeKind.STALE: "a stale solution, that of another call: keep it in ctx, not on the layer",
+    MistakeKind.NOT_DETERMINISTIC: "not deterministic: two calls differ by {size} of the gradient",
+    MistakeKind.ACCUMULATED: "accumulated: each call adds to the gradient of the calls before",
+    MistakeKind.NO_SECOND_DERIVATIVE: "no second derivative: differentiated again, the gradient"
+    " loses a part without an error; write the backward pass in what torch differentiates, or mark"
+    " it with once_differentiable",
 }
 
 
@@ -153,9 +156,9 @@ def source_in_words(source: Source) -> str:
                 text += f" in {source.n_directions} directions"
                 if source.n_left_out:
                     text += f" ({source.n_left_out} of them left out for kinks or noise)"
-            return f"{text}, which are themselves exact to {number(source.known)}"
+            return f"{text}, which are themselves exact to {number(source.uncertainty)}"
         case expected.FromTheorem():
-            return f"the implicit gradient, which is itself exact to {number(source.known)}"
+            return f"the implicit gradient, which is itself exact to {number(source.uncertainty)}"
         case expected.AtReturnedSolution():
             return "the implicit gradient at the solution that the layer returned"
 
