@@ -5,13 +5,15 @@ be written.
 import json
 import math
 import statistics
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 from asv.results import Results
 from support.problems.small_problems import TINY
 from support.processes.repositories import git, repository
-from support.records.synthetic import write_every_kind
+from support.records.synthetic import case, record, write, write_every_kind
 
 from pudle.measuring import history
 from pudle.measuring.store import read_stored
@@ -57,6 +59,47 @@ def test_asv_reads_the_median_over_seeds_and_no_time_of_a_depth_that_was_not_tim
     # The folder of results can be copied with what its configuration names.
     configuration = json.loads((folder / "asv.conf.json").read_text())
     assert (folder / configuration["repo"]).resolve() == root.resolve()
+
+
+def published(folder):
+    """Publish with asv, and return its benchmarks with their estimators and depths, and the values
+    of each graph of relative errors, by commit.
+    """
+    command = [sys.executable, "-m", "asv", "publish", "--config", str(folder / "asv.conf.json")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    index = json.loads((folder / "html" / "index.json").read_text())
+    listed = {name: benchmark["params"] for name, benchmark in index["benchmarks"].items()}
+    graphs = {
+        path.stem: [values for _, values in json.loads(path.read_text())]
+        for path in sorted((folder / "html" / "graphs").rglob("*.track_relative_error.json"))
+        if "summary" not in path.parts
+    }
+    return listed, graphs
+
+
+def test_asv_publishes_what_any_command_measured_and_not_only_the_last(stored):
+    folder, root, commit = stored
+    home, other = folder.parent, case("other-ista-lasso")
+    assert history.update_history(folder, root, commit) == []
+    # One estimator less at the same commit, then another case at a second.
+    write(home, [record(case(), "backprop")])
+    assert history.update_history(folder, root, commit) == []
+    git(root, "commit", "-q", "--allow-empty", "-m", "second")
+    write(home, [record(other, "backprop")])
+    assert history.update_history(folder, root, git(root, "rev-parse", "HEAD")) == []
+    listed, graphs = published(folder)
+    name = ACCURACY.format("relative_error")
+    other_name = name.replace("synthetic", "other")
+    assert listed[name] == [["'alternating'", "'backprop'"], ["10"]]
+    assert listed[other_name] == [["'backprop'"], ["10"]]
+    (values,) = graphs[name]
+    assert all(value > 0 for value in values) and len(values) == 2
+    assert len(graphs[other_name]) == 1
+    # `asv run` lists its own benchmarks alone: result files say what else there is.
+    (folder / "results" / "benchmarks.json").unlink()
+    assert history.update_history(folder, root, git(root, "rev-parse", "HEAD")) == []
+    assert published(folder) == (listed, graphs)
 
 
 def test_a_history_that_was_not_written_is_said_and_tried_again(stored, monkeypatch):

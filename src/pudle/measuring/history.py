@@ -7,6 +7,7 @@ times and memory are the stored ones.
 """
 
 import ast
+import contextlib
 import hashlib
 import io
 import itertools
@@ -14,8 +15,9 @@ import json
 import math
 import os
 import platform
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import names
 from ..files import write_atomically
@@ -25,24 +27,31 @@ from .selection import SELECTION_VARIABLE
 from .store import Stored, read_stored
 from .stored_files import RunList
 
+if TYPE_CHECKING:
+    from asv.results import Results
+
+#: What asv knows of a benchmark; its parameters are lists of texts that stand for Python values.
+Benchmark = dict[str, Any]
+
 
 def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str]]:
     """Write asv's results of a commit of the repository at `root` from the store, unless they are
     those of the files that the run lists; return what failed and why, in one pair or none.
 
-    Nothing is written where the times of all these files are those that were noted in
-    ``runs/COMMIT.history`` the last time. Otherwise asv's configuration is written, a forked copy
-    of this process writes the results, and the times are noted anew. Imports the benchmarks, and
-    runs git.
+    Nothing is written where the times of all these files, and of asv's list of benchmarks, are
+    those that were noted in ``runs/COMMIT.history`` the last time. Otherwise asv's configuration is
+    written, a forked copy of this process writes the results, and the times are noted anew. Imports
+    the benchmarks, and runs git.
     """
     run, path = RunList.read(folder / "run.json"), folder / "runs" / f"{commit}.history"
 
     def state() -> str:
-        """Return a digest of the selection, and of the times of change of the listed records and of
-        asv's results of the commit.
+        """Return a digest of the selection, and of the times of change of the listed records, of
+        asv's results of the commit, and of its list of benchmarks.
         """
         files = [folder / "store" / str(row[-1]) for row in (*run.records, *run.costs)]
         files += sorted(folder.glob(f"results/*/{commit[:8]}-*.json"))
+        files.append(folder / "results" / "benchmarks.json")
         times = [(file, file.stat().st_mtime_ns if file.exists() else None) for file in files]
         return hashlib.sha256(repr((run.selection, times)).encode()).hexdigest()
 
@@ -82,8 +91,9 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     """Write asv's results of a commit from the store of a folder, with the list of benchmarks and a
     file about this machine beside them.
 
-    Sets the environment variable of the selection, and imports asv and the benchmarks. `date` is in
-    milliseconds.
+    What was measured before stays: the list keeps benchmarks and parameters that the selection has
+    no more, and a result file of the commit keeps their values. Sets the environment variable of
+    the selection, and imports asv and the benchmarks. `date` is in milliseconds.
     """
     # Slow to import, and only needed here.
     from asv import benchmarks, config, machine, results, runner, util
@@ -94,26 +104,96 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     configuration.results_dir = str(folder / "results")
     text = io.StringIO()
     list_benchmarks(benchmark_dir, text)
-    listed = benchmarks.Benchmarks(configuration, json.loads(text.getvalue()))
-    listed.save()
+    selected = {benchmark["name"]: benchmark for benchmark in json.loads(text.getvalue())}
+    earlier: list[Benchmark] = []
+    # Before the first result there is no list, and a damaged one begins anew.
+    with contextlib.suppress(util.UserError):
+        earlier += benchmarks.Benchmarks.load(configuration).values()
+    earlier += _measured_benchmarks(selected, results.iter_results(configuration.results_dir))
+    benchmarks.Benchmarks(configuration, _union(selected, earlier).values()).save()
     this_machine = machine.Machine.get_defaults()
     machine_file = folder / "results" / this_machine["machine"] / "machine.json"
     util.write_json(str(machine_file), this_machine, machine.Machine.api_version)
     # asv's own name for an existing environment holds the path of its interpreter.
     python = platform.python_version()
     content = results.Results(this_machine, {}, commit, date, python, f"existing-py{python}", {})
+    with contextlib.suppress(util.UserError):
+        content.load_data(configuration.results_dir)
     stored = read_stored(folder.parent, folder.name)
-    for name, benchmark in listed.items():
-        parameters = [[ast.literal_eval(value) for value in axis] for axis in benchmark["params"]]
+    kept = _union(selected, _measured_benchmarks(selected, [content]))
+    for name, benchmark in selected.items():
         function = get_benchmark_from_name(benchmark_dir, name).func
         look_up = _accuracy_value if benchmark["type"] == "track" else _cost_value
-        values = [look_up(stored, function, *cell) for cell in itertools.product(*parameters)]
+        values = _cell_values(content, benchmark)
+        for cell in itertools.product(*benchmark["params"]):
+            values[cell] = look_up(stored, function, *map(ast.literal_eval, cell))
+        cells = itertools.product(*kept[name]["params"])
+        # Of a cell that was never selected asv reads NaN, and None of one that failed.
+        ordered = [values.get(cell, math.nan) for cell in cells]
         # asv makes one number of samples.
-        samples = [value if isinstance(value, list) else None for value in values]
+        samples = [value if isinstance(value, list) else None for value in ordered]
         counts = [1 if cell_samples else None for cell_samples in samples]
-        measured = runner.BenchmarkResult(values, samples, counts, 0, "", None)
-        content.add_result(benchmark, measured, record_samples=True)
+        measured = runner.BenchmarkResult(ordered, samples, counts, 0, "", None)
+        content.add_result(kept[name], measured, record_samples=True)
     content.save(configuration.results_dir)
+
+
+def _measured_benchmarks(
+    selected: Mapping[str, Benchmark], results: Iterable["Results"]
+) -> Iterator[Benchmark]:
+    """Yield the benchmarks that asv's results have values of, with their parameters.
+
+    A result file has no more of a benchmark than name, parameters and version. The rest is that of
+    a selected one of the same module and method, such as that of another case; where none is
+    selected, or the version is another, the benchmark is left out.
+    """
+    templates = {_module_and_method(name): benchmark for name, benchmark in selected.items()}
+    for result in results:
+        for name in result.get_all_result_keys():
+            template = templates.get(_module_and_method(name))
+            if template and template["version"] == result.benchmark_version.get(name):
+                yield {**template, "name": name, "params": result.get_result_params(name)}
+
+
+def _module_and_method(name: str) -> tuple[str, str]:
+    """Return the first and the last part of a benchmark's name, between which its class stands."""
+    parts = name.split(".")
+    return parts[0], parts[-1]
+
+
+def _union(selected: Mapping[str, Benchmark], earlier: Iterable[Benchmark]) -> dict[str, Benchmark]:
+    """Return the selected benchmarks and earlier ones by name, each with all of its parameters in
+    sorted order, so that the order of commands changes nothing.
+
+    Where a selected benchmark has another version than an earlier one, asv reads no value of the
+    latter.
+    """
+    union: dict[str, Benchmark] = {}
+    for benchmark in (*selected.values(), *earlier):
+        known = union.setdefault(benchmark["name"], benchmark)
+        if known["version"] == benchmark["version"]:
+            axes = zip(known["params"], benchmark["params"], strict=True)
+            merged = [sorted({*one, *other}, key=ast.literal_eval) for one, other in axes]
+            union[benchmark["name"]] = {**known, "params": merged}
+    return union
+
+
+def _cell_values(content: "Results", benchmark: Benchmark) -> dict[tuple[str, ...], Any]:
+    """Return the samples or the value of each cell of a benchmark that asv's results have, by its
+    parameters; none of another version.
+    """
+    name = benchmark["name"]
+    if content.benchmark_version.get(name) != benchmark["version"]:
+        return {}
+    parameters = content.get_result_params(name)
+    samples = content.get_result_samples(name, parameters)
+    values = content.get_result_value(name, parameters)
+    return {
+        cell: cell_samples or value
+        for cell, cell_samples, value in zip(
+            itertools.product(*parameters), samples, values, strict=True
+        )
+    }
 
 
 def _accuracy_value(stored: Stored, function: Any, estimator: str, depth: int) -> float | None:
