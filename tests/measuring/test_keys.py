@@ -144,13 +144,20 @@ CASE = (
                 {"profile": "default"},
                 {"device": "cuda"},
                 {"estimator": "truncated(window=4)"},
+                {"name": "other"},
                 *CASE,
             ),
         ),
         (
             EstimateCost,
-            ({"seeds": (0, 7)}, {"depths": (5, 9)}, {"name": "tiny"}, {"profile": "default"}),
             (
+                {"seeds": (0, 7)},
+                {"depths": (5, 9)},
+                {"targets": ("limit",)},
+                {"profile": "default"},
+            ),
+            (
+                {"name": "other"},
                 {"seeds": (1, 0)},
                 {"depth": 1},
                 {"metric": "memory_bytes"},
@@ -161,7 +168,13 @@ CASE = (
         ),
         (
             CaseReference,
-            ({"algorithm": "fista"}, {"depths": (3,)}, {"name": "other"}),
+            (
+                {"algorithm": "fista"},
+                {"depths": (3,)},
+                {"name": "other"},
+                {"profile": "default"},
+                {"device": "cuda"},
+            ),
             (
                 {"seed": 1},
                 {"target": "limit"},
@@ -185,14 +198,16 @@ def test_each_part_counts(place, kind, same, others):
 def test_kernels_machine_and_fingerprints_count(place, monkeypatch):
     kinds = (Scores, EstimateCost, CarriedExperiment)
     before = {kind: place(kind) for kind in kinds}
-    torch_path = place(EstimateCost, metric="seconds_torch")
+    reference, torch_path = place(CaseReference), place(EstimateCost, metric="seconds_torch")
     with monkeypatch.context() as patch:
         patch.setenv(VARIABLE, "numba")
         assert not any(place(kind) == before[kind] for kind in kinds)
+        assert place(CaseReference) == reference
         assert place(EstimateCost, metric="seconds_torch") == torch_path
     with monkeypatch.context() as patch:
         patch.setattr("pudle.measuring.results.cost.machine", lambda: {"cpu": "another"})
-        assert place(Scores) == before[Scores] and place(EstimateCost) != before[EstimateCost]
+        assert place(EstimateCost) != before[EstimateCost]
+        assert all(place(kind) == before[kind] for kind in (Scores, CarriedExperiment))
     assert place(EstimateCost, threads=1) == before[EstimateCost] != place(EstimateCost, threads=2)
     for cls in (
         type(pudle.make_dataset(TINY.dataset)),
