@@ -1,12 +1,16 @@
 """Figures of the paper's experiments show the numbers of the tables on their pages."""
 
+import fnmatch
 import importlib.util
 import json
 import math
+import re
 from xml.etree import ElementTree as ET
 
 import pytest
 from support.paths import ROOT
+
+import pudle
 
 PATH = ROOT / "docs" / "images" / "paper_figures.py"
 spec = importlib.util.spec_from_file_location("paper_figures", PATH)
@@ -53,3 +57,20 @@ def test_a_cell_without_a_number_in_front_has_none(text):
 def test_a_table_that_two_places_have_is_refused():
     with pytest.raises(ValueError, match="tables begin with"):
         paper_figures.read_table("recovery.md", "| ")
+
+
+def test_each_command_of_the_page_carries_out_the_experiments_of_its_row_alone():
+    """No experiment belongs to two rows, and no reduced form to any."""
+    page = (ROOT / "docs" / "results" / "paper.md").read_text()
+    rows = [
+        re.findall(r"--experiment '?([^' ]+)'?", row) for row in re.findall(r"^\| .*", page, re.M)
+    ]
+    patterns = [row for row in rows if row]
+    assert len(patterns) > 10
+    seen = set()
+    for row in patterns:
+        for pattern in row:
+            names = set(fnmatch.filter(pudle.list_experiments(), pattern))
+            assert names and not names & seen, pattern
+            assert not [name for name in names if "small" in name or name.endswith("-tangent")]
+            seen |= names

@@ -189,6 +189,14 @@ def test_experiments_are_those_that_are_named_or_of_the_whole_profile():
         select(profile, experiments=["nothing-*"])
 
 
+@pytest.mark.parametrize("changed", [{"seeds": 2}, {"samples": 5}, {"depths": [3]}])
+def test_what_changes_cases_alone_is_refused_beside_experiments(changed):
+    """It would measure all cases of the profile, and change no experiment."""
+    with pytest.raises(InvalidArgument, match="change cases, not experiments"):
+        select(PROFILE, experiments=["interpretation-*"], **changed)
+    assert names(select(PROFILE, experiments=["interpretation-*"], cases=["tiny"], **changed))
+
+
 def test_patterns_narrow_a_profile_also_where_other_options_change_its_cases():
     assert names(select(PROFILE, cases=["o*", "tin?"])) == ["tiny", "other"]
     (changed,) = select(QUICK, cases=["sparse_gaussian-ista-lasso"], seeds=1).cases

@@ -64,6 +64,13 @@ class Options:
             self._check_cores()
         if self.only and not self.estimators:
             raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
+        chooses_cases = self.only or self.cases or self.datasets or self.algorithms
+        chooses_cases = chooses_cases or self.losses or self.targets
+        if self.experiments and not chooses_cases and self.crosses:
+            raise InvalidArgument(
+                "--seeds, --samples and --depth change cases, not experiments: name cases with"
+                " --case, or run `pudle learn --experiment NAME --seed 1` for another seed"
+            )
 
     @property
     def crosses(self) -> bool:
