@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from support.estimators.estimator_specs import estimate
+from support.estimators.estimator_specs import PEERS, estimate
+from support.paths import ROOT
 from support.problems.small_problems import sparse_problem
 from support.processes.peak import peak_growth
 
@@ -29,6 +30,13 @@ ORDERS = {
     "phantom(steps=20)": (1, 0),
     "nystrom": (1, 0),
 }
+
+
+def test_every_estimator_of_the_suite_has_a_section():
+    page = (ROOT / "docs" / "estimators.md").read_text()
+    own = [name for name in pudle.list_estimators() if name not in PEERS]
+    assert len(own) > 15
+    assert [name for name in own if f"\n## {name}\n" not in page] == []
 
 
 @pytest.fixture(scope="module", params=["lasso", "reconstruction"])

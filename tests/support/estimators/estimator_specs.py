@@ -25,8 +25,13 @@ LIMIT_SPECS = {
     "phantom": "phantom(steps=1500, damping=1.0)",
     "nystrom": "nystrom(rank=1000, regularization=1e-8)",
 }
+#: Numbers of layers after which an estimator has reached the exact gradient of every problem, where
+#: `CONVERGED_DEPTH` are too few, or more than needed and slow.
+DEPTHS = {"spsa": 50, "pes": 50, "finite_difference": 100}
+CONVERGED_DEPTH = 200
 #: Largest errors, on losses that keep their derivative in the codes, of approximations that nothing
-#: makes exact: the share of 1/T by which DrMAD's line is off, and the regularization of
+#: makes exact; one that is below `tolerances.CONVERGED` fails too, because it needs no entry. Here
+#: the share of 1/T by which DrMAD's line is off, and the regularization of
 #: `LIMIT_SPECS` times a condition number.
 FLOORS = {"drmad": 0.1, "nystrom": 1e-6}
 #: Estimators that treat every problem.
