@@ -30,6 +30,14 @@ LATEX = str.maketrans(
         DASH: "--",
     }
 )
+#: What LaTeX prints as a formula: powers of a rate, and the names of targets in brackets.
+SYMBOLS = {
+    "ρ²ᵀ": r"$\rho^{2T}$",
+    "ρᵀ": r"$\rho^T$",
+    "(ghat)": r"($\hat g$)",
+    "(gstar)": r"($g^*$)",
+    "(gtilde)": r"($\tilde g$)",
+}
 #: What ends a line of a cell of several.
 NEXT_LINE = r"\cr "
 #: Characters that Markdown, the HTML in it, or the site with its roles and formulas does not show
@@ -205,11 +213,9 @@ def latex(value: Shown) -> str:
     if cell.details:
         lines = [latex(Cell(cell.text, best=cell.best)), *map(latex, cell.details)]
         return rf"\pudlelines{{{NEXT_LINE.join(lines)}}}"
-    escaped = (
-        re.sub("`([^`]+)`", r"\\texttt{\1}", cell.text.translate(LATEX))
-        .replace("ρ²ᵀ", r"$\rho^{2T}$")
-        .replace("ρᵀ", r"$\rho^T$")
-    )
+    escaped = re.sub("`([^`]+)`", r"\\texttt{\1}", cell.text.translate(LATEX))
+    for name, symbol in SYMBOLS.items():
+        escaped = escaped.replace(name, symbol)
     return rf"\textbf{{{escaped}}}" if cell.best else escaped
 
 

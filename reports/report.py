@@ -160,6 +160,18 @@ READING_CERTIFICATES = {
         " end shrinks the error of the codes."
     ),
 }
+#: What errors are measured against, by target. LaTeX prints the names in brackets as symbols, see
+#: `markup.SYMBOLS`.
+MEASURED_AGAINST = {
+    "exact": "the exact gradient",
+    "ghat": "the exact gradient of the lasso loss (ghat)",
+    "gstar": (
+        "the gradient of the lasso loss with the lasso codes under the generating dictionary"
+        " (gstar)"
+    ),
+    "gtilde": "the gradient of the lasso loss with the generating codes (gtilde)",
+    "limit": "the gradient at the algorithm's limit",
+}
 #: Captions in LaTeX, where a table stands alone.
 CAPTION_ANSWERS = (
     f"Which estimator to use: the cheapest with an error of at most {text.number(ERROR, 1)} on"
@@ -445,7 +457,7 @@ class Report:
         seeds = text.count(len(case.seeds), "seed")
         # A target that is the limit says so itself.
         limit = ", scored against a limit" if self.results.badge(name) and target != "limit" else ""
-        measured = f"{case.loss} loss, against {target}, {seeds}{limit}"
+        measured = f"{case.loss} loss, against {MEASURED_AGAINST[target]}, {seeds}{limit}"
         dataset = case.dataset if parsed(case.dataset)[0] != GIVEN else word_of(case.dataset)
         return f"{dataset}, {case.algorithm}, {measured}"
 

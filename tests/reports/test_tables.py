@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 from types import SimpleNamespace
 
 import pandas as pd
@@ -27,6 +28,7 @@ from support.records.synthetic import (
 from pudle import text
 from pudle.measuring import check_results
 from pudle.measuring.case import Case
+from pudle.references.records import TARGETS
 from pudle.reports import tables
 from pudle.reports.answers import answers, budgets
 from pudle.reports.cells import Cell
@@ -201,9 +203,26 @@ def test_further_targets_have_a_table_of_their_own(tmp_path):
     texts = error_texts(Report(results), [100])
     rows = pd.read_csv(io.StringIO(texts["csv"]()), index_col=["case", "target"])
     assert rows.loc[("two", "gstar"), "median"] == 2 * rows.loc[("two", "ghat"), "median"]
-    for ending in ("markdown", "latex"):
-        assert texts[ending]().count("against gstar, 3 seeds") == 1
+    for ending, name in (("markdown", "gstar"), ("latex", "$g^*$")):
+        words = f"lasso codes under the generating dictionary ({name}), 3 seeds"
+        assert texts[ending]().count(words) == 1
     assert Report(results).markdown().count("Errors against its other targets") == 1
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_caption_says_what_errors_are_measured_against(tmp_path, target):
+    """In words that an article can have: to its readers the name alone means nothing."""
+    errors = scores(CURVES["backprop"], targets=[target])
+    the_case = case(targets=[target], loss="reconstruction")
+    row = record(the_case, "backprop", scores=errors, references=references(target=target))
+    report = reported(tmp_path, [row])
+    symbol = {"ghat": r"$\hat g$", "gstar": "$g^*$", "gtilde": r"$\tilde g$"}.get(target)
+    in_latex = f" ({symbol})" if symbol else ""
+    in_markdown = f" ({target})" if symbol else ""
+    against = re.compile(r"reconstruction loss, against the [^,(]*gradient[^,(]*?( \([^,]+\))?, 3")
+    for written in (report.latex(), error_texts(report, [100])["latex"]()):
+        assert against.findall(written) == [in_latex]
+    assert against.findall(report.markdown()) == [in_markdown]
 
 
 # -- answers and budgets
