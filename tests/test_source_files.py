@@ -19,7 +19,7 @@ from support.processes.commands import call
 import pudle
 from pudle import names
 from pudle.measuring.results.score import Scores
-from pudle.measuring.stages import Work
+from pudle.measuring.stages import Task
 from pudle.measuring.store import Store
 
 #: One file with a class of every kind that a spec can name.
@@ -222,7 +222,7 @@ def test_the_bytes_of_files_are_in_keys_and_travel_and_their_place_is_not(folder
         return *places, store.reference_path(case, 0, "exact")
 
     before = keys()
-    files = Work("", [Scores(TINY, spec)], store, 1.0, print).input_files
+    files = Task("", [Scores(TINY, spec)], store, 1.0, print).input_files
     sent = {path.name for path, travels in files if travels}
     assert sent == {"mine.py", "scales.py", "late.py"}
     shutil.copytree(folder, folder / "moved")

@@ -12,7 +12,7 @@ from pudle.measuring.options import Options
 from pudle.measuring.results.reference import CaseReference
 from pudle.measuring.results.score import Scores
 from pudle.measuring.selection import select
-from pudle.measuring.stages import Work
+from pudle.measuring.stages import Task
 from pudle.measuring.store import Store
 
 #: A contraction to exp(theta): z_t = e^theta (1 - (1 - rate)^t), with two losses; and problems that
@@ -175,7 +175,7 @@ def test_a_path_is_part_of_the_key_and_travels(folder):
     assert dataset.problem(dtype=torch.float32).theta.dtype == torch.float32
     case = Case("table", names.text(dataset), "ista", "own", (0,), (1,))
     store = Store(folder / "store", "quick")
-    files = Work("", [CaseReference(case, 0, "exact")], store, 1.0, print).input_files
+    files = Task("", [CaseReference(case, 0, "exact")], store, 1.0, print).input_files
     sent = {path.name for path, travels in files if travels}
     assert sent == {"own.py", "rows.npy"}
     before = store.path(case, "backprop")

@@ -57,7 +57,7 @@ def pretend(store, estimator, case=TINY):
 
 
 def planned(selection, store, **options):
-    return [each for stage in Run(selection, store).missing(**options) for each in stage.works]
+    return [each for stage in Run(selection, store).missing(**options) for each in stage.tasks]
 
 
 def seconds(*estimators):
@@ -80,8 +80,8 @@ def test_a_cost_is_measured_once_and_again_on_request(tmp_path):
     assert [each.metric for each in wanted] == [*METRICS] * 2
     # An interrupted run has measured some of them.
     wanted[0].measure(store)
-    works = planned(selection, store)
-    assert [len(work.results) for work in works] == [1, 4]
+    tasks = planned(selection, store)
+    assert [len(task.results) for task in tasks] == [1, 4]
     records = measured(selection, store)
     assert planned(selection, store) == []
     assert len(planned(selection, store, remeasure=True)) == 3
@@ -136,7 +136,7 @@ def test_times_are_taken_at_the_depths_that_answers_name_as_well(tmp_path):
     assert timed.rounds.samples.keys() == {1, *named} == timed.seconds.measured.keys()
     # Answers are timed, and there is nothing left to do.
     assert not any(timed.reach(error).seconds.estimated for error in selection.timed_errors)
-    assert not any(stage.works for stage in Run(selection, run.store).missing())
+    assert not any(stage.tasks for stage in Run(selection, run.store).missing())
 
 
 @pytest.mark.slow

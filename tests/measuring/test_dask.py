@@ -103,7 +103,7 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
         run = filled(selection, there, executor)
     assert contents(here.folder) == contents(there.folder)
     assert [record.status for record in run.records.values()] == ["ok", "ok"]
-    assert not any(stage.works for stage in Run(selection, there).missing())
+    assert not any(stage.tasks for stage in Run(selection, there).missing())
 
 
 @pytest.mark.nightly

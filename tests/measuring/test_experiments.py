@@ -138,7 +138,7 @@ def test_experiments_share_the_cores_that_workers_leave(
     monkeypatch.setattr(CarriedExperiment, "measure", lambda self, store: number_of_threads())
     chosen = tuple(sorted(names.entries("experiments")["optimizers"]))[:experiments]
     (*_, stage) = Run(selection(*chosen), store).missing(costs=False, workers=workers)
-    assert [work.call(store) for work in stage.works] == [expected] * experiments
+    assert [task.call(store) for task in stage.tasks] == [expected] * experiments
     limited = CarriedExperiment("mine", "mine", LearningExperiment("", budget=1.0))
     assert measure_in_threads(limited, 4, store) == 1
 

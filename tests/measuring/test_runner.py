@@ -92,17 +92,17 @@ def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path,
     assert [step[:2] for step in steps] == counts
     # What broke is tried again, and what was found is kept.
     some = Run(selected("raises", "refuses", "alternating", "dies", costs=()), store)
-    labels = [[work.label for work in stage.works] for stage in some.missing()]
+    labels = [[task.label for task in stage.tasks] for stage in some.missing()]
     assert labels == [["kernels"], ["raises on tiny", "dies on tiny"], [], [], []]
 
 
 def test_stages_follow_what_they_need(store):
-    """Cases share references, costs wait for scores, and times of a problem are one work."""
+    """Cases share references, costs wait for scores, and times of a problem are one task."""
     fista = dataclasses.replace(CASE, name="fista", algorithm="fista")
     run = Run(selected("alternating", cases=(CASE, fista)), store)
 
     def labels(**options):
-        return [[work.label for work in stage.works] for stage in run.missing(**options)]
+        return [[task.label for task in stage.tasks] for stage in run.missing(**options)]
 
     scores = ["alternating on tiny", "alternating on fista"]
     assert labels() == [["kernels", "reference of tiny, seed 0"], scores, [], [], []]
@@ -202,7 +202,7 @@ def test_a_reference_that_fails_is_tried_once_and_costs_its_own_scores(broken, s
                 assert row.reason == ("the reference of seed 1 failed: ZeroDivisionError: planted")
     # A later run tries them again.
     references, scores, *_ = Run(chosen, store).missing()
-    assert len(references.works) == 1 + len(broken) and len(scores.works) == 2
+    assert len(references.tasks) == 1 + len(broken) and len(scores.tasks) == 2
 
 
 def test_what_breaks_without_a_record_is_told_by_the_run(tmp_path, monkeypatch):
@@ -266,7 +266,7 @@ def test_what_does_not_fit_is_unsupported_with_the_reason(name, store):
     assert {row.status for row in record.scores} == {"unsupported"}
     assert reason in record.reason and "\n" not in record.reason
     assert len(record.scores) == len(case.seeds) * len(case.depths) * len(case.targets)
-    assert not any(stage.works for stage in run.missing())
+    assert not any(stage.tasks for stage in run.missing())
 
 
 def test_a_target_that_fits_is_scored_beside_one_that_does_not(store):

@@ -31,7 +31,7 @@ from ..files import write_atomically
 from ..validation import check_integer
 from ..workers import Job, Outcome, Owners, Pool
 from .results.result import RecordedResult
-from .stages import MOST_COMPILING, Outcomes, Work
+from .stages import MOST_COMPILING, Outcomes, Task
 
 #: Seconds in which a scheduler must answer, and between two looks for one that was lost.
 ANSWER, TICK = 30, 0.25
@@ -62,32 +62,32 @@ class DaskCluster:
     address: str
     resources: Mapping[str, float]
 
-    def run(self, jobs: Iterable[Job[Work, Any]]) -> Outcomes:
-        """Yield the work of every job and its outcome, in the order in which they end.
+    def run(self, jobs: Iterable[Job[Task, Any]]) -> Outcomes:
+        """Yield the task of every job and its outcome, in the order in which they end.
 
-        A few tasks for each thread of the cluster are handed over at a time. Work without results,
+        A few tasks for each thread of the cluster are handed over at a time. One without results,
         such as compiling kernels, is ok at once: every worker compiles its own. What a scheduler
         that was lost had is handed over again once it is back; PudleError says that it stays away.
         Tasks still running are cancelled when the iteration ends.
         """
-        waiting: list[Work] = [job.key for job in jobs][::-1]
-        running: dict[Future, Work] = {}
+        waiting: list[Task] = [job.key for job in jobs][::-1]
+        running: dict[Future, Task] = {}
         ended_futures: queue.SimpleQueue[Future] = queue.SimpleQueue()
         try:
             while waiting or running:
                 threads = sum(worker["nthreads"] for worker in self._workers())
                 while waiting and len(running) < max(LEAST_AHEAD, AHEAD * threads):
-                    work = waiting.pop()
-                    if not work.results:
+                    task = waiting.pop()
+                    if not task.results:
                         # Every worker compiles its own kernels.
-                        yield work, Outcome(None)
+                        yield task, Outcome(None)
                         continue
-                    future = self._submit(work)
-                    running[future] = work
+                    future = self._submit(task)
+                    running[future] = task
                     future.add_done_callback(ended_futures.put)
                 if running:
                     future = ended_futures.get()
-                    work = running.pop(future)
+                    task = running.pop(future)
                     if future.cancelled():
                         # The scheduler was lost, and knows nothing of its tasks once it is back.
                         # Dask's client connects again by itself, and closes when that takes too
@@ -99,9 +99,9 @@ class DaskCluster:
                                     " results are kept; start it again and run again to continue"
                                 )
                             time.sleep(TICK)
-                        waiting.append(work)
+                        waiting.append(task)
                     else:
-                        yield work, self._outcome(work, future)
+                        yield task, self._outcome(task, future)
         finally:
             if self.client.status == "running":
                 self.client.cancel([*running])
@@ -112,8 +112,8 @@ class DaskCluster:
             return list(self.client.scheduler_info(n_workers=-1)["workers"].values())
         return []
 
-    def _submit(self, work: Work) -> Future:
-        """Hand work with one result over, together with the files that it reads, each of which
+    def _submit(self, task: Task) -> Future:
+        """Hand over a task with one result, together with the files that it reads, each of which
         travels once.
 
         Reads references of the store and the user's small files. InvalidArgument says that no
@@ -127,11 +127,11 @@ class DaskCluster:
                 f"no worker of {self.address} declares the resource {name!r}, which a task needs:"
                 f" start workers with --resources '{name}=...'"
             )
-        (result,), store = work.results, work.store
+        (result,), store = task.results, task.store
         references = [store.place(reference).path for reference in result.references]
         files = [(path, True) for path in references if path.exists()]
         sent = []
-        for path, travels in (*files, *work.input_files):
+        for path, travels in (*files, *task.input_files):
             file = (str(path), path.read_bytes() if travels else None)
             digest = hashlib.sha256(pickle.dumps(file)).hexdigest()
             # The same content is the same future, and is kept while a task needs it. A task rather
@@ -140,8 +140,8 @@ class DaskCluster:
             sent.append(self.client.submit(tuple, file, key=key, retries=RETRIES))
         return self.client.submit(
             _fulfill,
-            work,
-            work.owners,
+            task,
+            task.owners,
             store.place(result).key,
             self.client.id,
             os.getcwd(),
@@ -153,8 +153,8 @@ class DaskCluster:
             pure=False,
         )
 
-    def _outcome(self, work: Work, future: Future) -> Outcome[Any]:
-        """Return the outcome of work, whose result is its record, after writing the files that it
+    def _outcome(self, task: Task, future: Future) -> Outcome[Any]:
+        """Return the outcome of a task, whose result is its record, after writing the files that it
         brought into the store.
 
         If every worker that tried it was lost, its status is ``error``. PudleError ends the run
@@ -167,7 +167,7 @@ class DaskCluster:
             return Outcome(None, "error", reason)
         if error:
             raise PudleError(
-                f"a Dask worker cannot carry out {work.label} ({type(error).__name__}:"
+                f"a Dask worker cannot carry out {task.label} ({type(error).__name__}:"
                 f" {first_line(error)}): install the same pudle, plug-ins and libraries there, or"
                 " stop it; finished results are kept, run again to continue"
             )
@@ -185,7 +185,7 @@ _THREAD, _LOCK = threading.local(), threading.Lock()
 
 
 def _fulfill(
-    work: Work,
+    task: Task,
     owners: Owners,
     key: str,
     run: str,
@@ -193,14 +193,14 @@ def _fulfill(
     kernels_chosen: str,
     *files: File,
 ) -> Outcome[Any]:
-    """Carry out work on a Dask worker, and return its outcome, whose result is its record and its
+    """Carry out a task on a Dask worker, and return its outcome, whose result is its record and its
     files.
 
     All `files` lie below a folder of the `run` that stands for the root: those with content are
     written there, unless they are, and the others linked. `cwd` is the folder that paths in specs
     are seen from. The call takes place in a process that belongs to the thread of the Dask worker,
     and is started if need be. PudleError says that this worker would measure something else,
-    because the work's key is not `key` there.
+    because the task's key is not `key` there.
     """
     worker = get_worker()
     # Dask removes the folder when the worker ends.
@@ -216,25 +216,25 @@ def _fulfill(
     if not hasattr(_THREAD, "pool"):
         _THREAD.pool = Pool(1)
     pool: Pool = _THREAD.pool
-    work = replace(work, store=replace(work.store, folder=Path(f"{root}{work.store.folder}")))
-    # Loading what work needs is not the work itself, which has a limit.
+    task = replace(task, store=replace(task.store, folder=Path(f"{root}{task.store.folder}")))
+    # Loading what a task needs is not the task itself, which has a limit.
     # Both calls have the same owners, and so the same process.
-    outcome = pool.call_for(owners, MOST_COMPILING, _prepare, work, key, root + cwd, kernels_chosen)
-    # A busy machine says nothing about what it would measure: the work is out of time.
+    outcome = pool.call_for(owners, MOST_COMPILING, _prepare, task, key, root + cwd, kernels_chosen)
+    # A busy machine says nothing about what it would measure: the task is out of time.
     if outcome.status != "timeout":
         # A plug-in may be broken on this machine alone.
         if why := outcome.result or outcome.reason:
             raise PudleError(f"{worker.address} would not measure the same: {why}")
-        result = pool.call_for(owners, work.timeout, _carry_out, work, root)
+        result = pool.call_for(owners, task.timeout, _carry_out, task, root)
         if result.status == "ok":
             return result
         outcome = Outcome("", *result[1:])
     return outcome._replace(reason=f"{outcome.reason} (Dask worker {worker.address})")
 
 
-def _prepare(work: Work, key: str, cwd: str, kernels_chosen: str) -> str:
-    """Prepare this process for work: go to the working folder, made if missing, choose and compile
-    kernels; return why work is refused, an empty text if it is not.
+def _prepare(task: Task, key: str, cwd: str, kernels_chosen: str) -> str:
+    """Prepare this process for a task: go to the working folder, made if missing, choose and
+    compile kernels; return why the task is refused, an empty text if it is not.
 
     It is refused if its key is not `key` here. Changes the process's working folder and
     environment.
@@ -243,16 +243,16 @@ def _prepare(work: Work, key: str, cwd: str, kernels_chosen: str) -> str:
     os.chdir(cwd)
     os.environ[kernel_choice.VARIABLE] = kernels_chosen
     kernels.prepare()
-    same = work.store.place(work.results[0]).key == key
+    same = task.store.place(task.results[0]).key == key
     return "" if same else "its key differs, by the sources, a library or a file"
 
 
-def _carry_out(work: Work, root: str) -> tuple[object, list[File]]:
-    """Measure the one result of work, and return its record, None of a reference, and the files
+def _carry_out(task: Task, root: str) -> tuple[object, list[File]]:
+    """Measure the one result of a task, and return its record, None of a reference, and the files
     that it wrote, with their contents and their paths without `root`.
     """
-    (result,), store = work.results, work.store
-    record, path = work.call(store), store.place(result).path
+    (result,), store = task.results, task.store
+    record, path = task.call(store), store.place(result).path
     # The record comes last: one that exists has all that it speaks of.
     return record if isinstance(result, RecordedResult) else None, [
         (str(file).removeprefix(root), file.read_bytes())

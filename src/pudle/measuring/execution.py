@@ -79,7 +79,7 @@ def execute(
     Scores and experiments run in `workers` processes of this machine, at most and by default one
     per core or, with a `cluster` (see `pudle.measuring.cluster.dask_cluster`), there; costs always
     run here. With `scores_only` no time and no memory is measured, with `remeasure` all are, also
-    those that are stored. `progress` is called after each piece of work.
+    those that are stored. `progress` is called after each task.
 
     A run is refused, before anything is written, if the installed package is not the checkout's, or
     another run holds the profile's folder. asv's history is written for a clean commit of a
@@ -120,7 +120,7 @@ def _sort_failures(
     """
     findings: list[tuple[str, str]] = []
     broken = [
-        (work.label, f"{status.status}: {status.reason}") for work, status in run.unrecorded.items()
+        (task.label, f"{status.status}: {status.reason}") for task, status in run.unrecorded.items()
     ]
     for result, status in run.failures(costs=not scores_only):
         if status == ("skipped", NO_KERNEL):

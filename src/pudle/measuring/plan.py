@@ -1,5 +1,5 @@
-"""The results that a selection asks for: computed from the selection and from the records of its
-scores, without a look at any file.
+"""The results that a selection asks for, from the selection and from the records of its scores. No
+stored file is read; plug-ins, users' files and studies are imported where specs and names need it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Plan:
     ----------
     selection : Selection
     score_records : mapping
-        The record of each of its scores, None where there is none. They say at which depths answers
-        lie, and so at which depths there are times as well.
+        The record of each of its scores, None where there is none; empty where they are not known.
+        They say at which depths answers lie, and so at which depths there are times as well.
     """
 
     selection: Selection

@@ -29,7 +29,7 @@ from .results.result import RecordedResult, Result
 from .results.score import Scores
 from .selection import Selection
 from .shelf import Shelf
-from .stages import Executor, Stage, Stages, Work
+from .stages import Executor, Stage, Stages, Task
 from .store import ResultPlace, Store
 from .stored_files import BROKEN, MeasurementStatus, Record, RunList
 
@@ -55,7 +55,7 @@ class Run:
     is_begun: bool = field(init=False, default=False)
     #: What broke in this run and has no record that would say so: references, and the compilation
     #: of kernels.
-    unrecorded: dict[Work, MeasurementStatus] = field(init=False, default_factory=dict)
+    unrecorded: dict[Task, MeasurementStatus] = field(init=False, default_factory=dict)
 
     # -- what is asked for, and what there is
 
@@ -132,7 +132,7 @@ class Run:
     def missing(
         self, *, costs: bool = True, remeasure: bool = False, workers: int | None = 1
     ) -> Iterator[Stage]:
-        """Yield the work that is left, stage by stage: references and kernels, scores, memories,
+        """Yield the tasks that are left, stage by stage: references and kernels, scores, memories,
         times, experiments. Some may be empty.
 
         Each stage is planned when the iteration comes to it, after those before it are done. All
@@ -170,38 +170,38 @@ class Run:
         Scores and experiments run where the executor runs them. Costs run in fresh processes of
         this machine, `workers` of them for memories, by default one per core, unless the executor
         is this process. With `remeasure` all costs are measured, without `costs` none. A process
-        that runs out of time or memory, or crashes, costs its own work only, and of that the depths
-        that are left: the record says so. `progress` is called after each piece of work with the
-        counts of its stage.
+        that runs out of time or memory, or crashes, costs its own task only, and of that the depths
+        that are left: the record says so. `progress` is called after each task with the counts
+        of its stage.
         """
         measured_now: list[Result[object]] = []
         processes = 1 if isinstance(executor, InProcess) else getattr(executor, "size", None)
         for stage in self.missing(costs=costs, remeasure=remeasure, workers=processes):
             with contextlib.ExitStack() as stack:
                 stage_executor = executor
-                if stage.alone and not isinstance(executor, InProcess):
-                    number = min(stage.alone, workers or stage.alone)
+                if stage.n_fresh_processes and not isinstance(executor, InProcess):
+                    number = min(stage.n_fresh_processes, workers or stage.n_fresh_processes)
                     stage_executor = stack.enter_context(Pool(number, stage.start))
-                outcomes = stage_executor.run([work.job for work in stage.works])
+                outcomes = stage_executor.run([task.job for task in stage.tasks])
                 stack.enter_context(contextlib.closing(outcomes))
-                for n_done, (work, outcome) in enumerate(outcomes, 1):
-                    measured_now += work.results
-                    if outcome.status in BROKEN and not _has_records(work):
+                for n_done, (task, outcome) in enumerate(outcomes, 1):
+                    measured_now += task.results
+                    if outcome.status in BROKEN and not _has_records(task):
                         status = MeasurementStatus(outcome.status, outcome.reason)
-                        self.unrecorded[work] = status
-                    for result, record in zip(work.results, work.conclude(outcome), strict=False):
+                        self.unrecorded[task] = status
+                    for result, record in zip(task.results, task.conclude(outcome), strict=False):
                         # A reference has no record.
                         if isinstance(result, RecordedResult) and isinstance(record, Record):
                             self.records[result] = record
-                    progress(n_done, len(stage.works), work.label)
+                    progress(n_done, len(stage.tasks), task.label)
         return measured_now
 
     def _failed_references(self) -> dict[CaseReference, MeasurementStatus]:
         """Return the references that broke in this run, with status and reason."""
         return {
             result: status
-            for work, status in self.unrecorded.items()
-            for result in work.results
+            for task, status in self.unrecorded.items()
+            for result in task.results
             if isinstance(result, CaseReference)
         }
 
@@ -243,7 +243,7 @@ class Run:
         with contextlib.suppress(UnreadableResult):
             run = RunList.read(path)
             run.commit = self.store.commit
-        name = self.shelf.name
+        name = self.shelf.file
         if self.selection.cases:
             run.selection = self.selection
             run.plugins = {}
@@ -315,6 +315,6 @@ class Run:
         return failed
 
 
-def _has_records(work: Work) -> bool:
-    """Tell whether the results of some work are kept as records, which say what failed."""
-    return any(isinstance(result, RecordedResult) for result in work.results)
+def _has_records(task: Task) -> bool:
+    """Tell whether the results of a task are kept as records, which say what failed."""
+    return any(isinstance(result, RecordedResult) for result in task.results)

@@ -1,4 +1,4 @@
-"""The records of a run's results: those that a store has, and those that the run adds."""
+"""What a run knows of its store: the place and the record of each result."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(eq=False)
 class Shelf:
-    """The places and the records of results in a store, each looked up once.
+    """The places and the records of results in a store, each looked up once, then kept in memory.
 
-    A place is a file and its key, as they are when the run begins: what changes meanwhile is
-    refused.
+    A place is a file and its key, as they are when they are first asked for, at the beginning of a
+    run: a result whose sources or data change meanwhile is refused, see `store_for`.
 
     Attributes
     ----------
     store : Store
     records : dict
-        The record of each result, None where there is none that is whole and up to date.
+        The record of each result that was asked for, None where there is none that is whole and up
+        to date. A run adds those that it measures.
     """
 
     store: Store
@@ -41,7 +42,7 @@ class Shelf:
             self._places[result] = self.store.place(result)
         return self._places[result]
 
-    def name(self, result: Result[object]) -> str:
+    def file(self, result: Result[object]) -> str:
         """Return the file of a result as seen from the store's folder."""
         return self.place(result).path.relative_to(self.store.folder).as_posix()
 
@@ -67,7 +68,7 @@ class Shelf:
         return record is not None and record.at(cost.depth).status == "ok"
 
     def store_for(self, results: Iterable[Result[object]]) -> Store:
-        """Return the store for writing these results alone, under the keys of the plan: a result
-        that has another key by then is refused.
+        """Return the store for writing these results alone, under the keys that they have here: one
+        that has another key by then is refused with ChangedSources.
         """
         return replace(self.store, planned=frozenset(self.place(result).key for result in results))

@@ -1,4 +1,4 @@
-"""The work that a run has left, in stages: each is planned once the stage before it is done."""
+"""The tasks that a run has left, in stages: each is planned once the stage before it is done."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from .stored_files import MeasurementStatus
 
 #: Seconds that compiling the kernels may take, which is a dozen for each dtype on a quiet machine.
 MOST_COMPILING = 900.0
-#: Work and how it ended.
-Outcomes = Generator["tuple[Work, Outcome[object]]"]
+#: A task and how it ended.
+Outcomes = Generator["tuple[Task, Outcome[object]]"]
 
 
 class Executor(Protocol):
     """A runner of jobs: the workers of this machine, of a cluster, or this process."""
 
-    def run(self, jobs: Iterable[Job[Work, object]]) -> Outcomes:
+    def run(self, jobs: Iterable[Job[Task, object]]) -> Outcomes:
         """Yield the key and the outcome of every job, in the order in which they end."""
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class Task:
     """One call for a worker, and the results that it brings: one, the times of a problem, or none
     where kernels are compiled.
     """
@@ -59,20 +59,20 @@ class Work:
     call: Callable[[Store], object]
 
     @property
-    def job(self) -> Job[Work, object]:
+    def job(self) -> Job[Task, object]:
         """The call with its limit."""
         return Job(self.call, (self.store,), self.timeout, self, self.owners)
 
     @property
     def owners(self) -> Owners:
-        """The plug-ins and the users' files whose code the work runs, as names of classes."""
+        """The plug-ins and the users' files whose code the task runs, as names of classes."""
         return sources.owners(
             *itertools.chain(*(result.required_objects for result in self.results))
         )
 
     @property
     def input_files(self) -> list[tuple[Path, bool]]:
-        """The files of the user that the work reads, as absolute paths, each with whether it is
+        """The files of the user that the task reads, as absolute paths, each with whether it is
         small enough to travel to another machine.
 
         They are the files that specs name classes in, which always travel, and those that options
@@ -92,10 +92,10 @@ class Work:
         return [(path.absolute(), travels) for path, travels in files.items()]
 
     def conclude(self, outcome: Outcome[object]) -> list[object]:
-        """Return the record of each result or, where the work failed, write records to the store
+        """Return the record of each result or, where the task failed, write records to the store
         that say why, and return these.
 
-        Work that went well has written its records itself. References and kernels, which have no
+        A task that went well has written its records itself. References and kernels, which have no
         record, get none where they failed: the run remembers the failure, see `Run.unrecorded`.
         """
         if outcome.status == "ok":
@@ -109,20 +109,21 @@ class Work:
 
 @dataclass(frozen=True)
 class Stage:
-    """Work that can be carried out side by side, once the stage before it is done.
+    """Tasks that can be carried out side by side, once the stage before them is done.
 
     Attributes
     ----------
-    works : list of Work
-    alone : int or None
-        Number of fresh processes of this machine that must carry it out, because times and memories
-        depend on the machine and on what else a process has done; None where any worker can.
+    tasks : list of Task
+    n_fresh_processes : int or None
+        Number of fresh processes of this machine that carry them out at most, because times and
+        memories depend on the machine and on what else a process has done; None where any worker
+        can. A run in this process alone starts none.
     start : callable or None
         Starts such a process, if it is a special one.
     """
 
-    works: list[Work]
-    alone: int | None = None
+    tasks: list[Task]
+    n_fresh_processes: int | None = None
     start: Callable[[], Process] | None = None
 
 
@@ -172,9 +173,9 @@ class Stages:
                     missing.setdefault(self.shelf.place(reference).path, reference)
         dtypes = {DTYPES[score.case.dtype] for score in scores}
         compiles = partial(_compile, tuple(dtypes))
-        kernels_work = Work("kernels", [], self.shelf.store, MOST_COMPILING, compiles)
+        kernels_task = Task("kernels", [], self.shelf.store, MOST_COMPILING, compiles)
         timeout = self.plan.selection.timeout
-        return Stage([kernels_work, *self._works(missing.values(), timeout)])
+        return Stage([kernels_task, *self._tasks(missing.values(), timeout)])
 
     def scores(
         self,
@@ -184,18 +185,18 @@ class Stages:
         """Return the stage of some scores; references that have failed are not tried again by each
         of them.
         """
-        works = []
-        for score, work in zip(
-            scores, self._works(scores, self.plan.selection.timeout), strict=True
+        tasks = []
+        for score, task in zip(
+            scores, self._tasks(scores, self.plan.selection.timeout), strict=True
         ):
             failed = {
                 reference: failed_references[reference]
                 for reference in score.references
                 if reference in failed_references
             }
-            call = partial(score.measure, failed_references=failed) if failed else work.call
-            works.append(replace(work, call=call))
-        return Stage(works)
+            call = partial(score.measure, failed_references=failed) if failed else task.call
+            tasks.append(replace(task, call=call))
+        return Stage(tasks)
 
     def memories(self, *, remeasure: bool = False) -> Stage:
         """Return the stage of the memories that are missing, or of all of them with `remeasure`,
@@ -209,20 +210,20 @@ class Stages:
             for cost in self._measurable_costs()
             if cost.metric == MEMORY and (remeasure or self.shelf.is_missing(cost))
         ]
-        works = self._works(missing, self.plan.selection.timeout)
-        return Stage(works, alone=os.cpu_count(), start=start_for_memories)
+        tasks = self._tasks(missing, self.plan.selection.timeout)
+        return Stage(tasks, n_fresh_processes=os.cpu_count(), start=start_for_memories)
 
     def times(self, *, remeasure: bool = False) -> Stage:
-        """Return the stage of the times where the score at the depth is ok, with one work for all
+        """Return the stage of the times where the score at the depth is ok, with one task for all
         cases of a problem: only times of the same rounds can be compared.
 
         A problem is measured again as a whole if one of its times is missing, if they are of
-        different rounds, or with `remeasure`. The works have no time limit, each of their times
+        different rounds, or with `remeasure`. The tasks have no time limit, each of their times
         has, and one process carries them out after each other.
         """
         times = [cost for cost in self._measurable_costs() if cost.metric != MEMORY]
         case_labels = self.case_labels
-        works = []
+        tasks = []
         for members in grouped(times, lambda cost: cost.case.problem).values():
             if not (remeasure or self._lacks_common_turns(members)):
                 continue
@@ -230,8 +231,8 @@ class Stages:
             label = f"times on {text.listing([*cases])}"
             turns = Turns(members, self.plan.selection.timeout, self.rounds)
             store = self.shelf.store_for(members)
-            works.append(Work(label, members, store, math.inf, turns.measure))
-        return Stage(works, alone=1)
+            tasks.append(Task(label, members, store, math.inf, turns.measure))
+        return Stage(tasks, n_fresh_processes=1)
 
     def experiments(self, workers: int | None) -> Stage:
         """Return the stage of the experiments that are missing, with the number of threads that
@@ -246,11 +247,11 @@ class Stages:
         ]
         busy = number_of_cores() if workers is None else min(workers, len(missing))
         threads = number_of_cores() // max(busy, 1)
-        works = self._works(missing, self.plan.selection.experiment_timeout)
+        tasks = self._tasks(missing, self.plan.selection.experiment_timeout)
         return Stage(
             [
-                replace(work, call=partial(measure_in_threads, experiment, threads))
-                for work, experiment in zip(works, missing, strict=True)
+                replace(task, call=partial(measure_in_threads, experiment, threads))
+                for task, experiment in zip(tasks, missing, strict=True)
             ]
         )
 
@@ -266,15 +267,15 @@ class Stages:
         turns = {record.turns for record in records if record and record.value}
         return len(turns) > 1 or any(map(self.shelf.is_missing, costs))
 
-    def _works(self, results: Iterable[Result[object]], timeout: float) -> list[Work]:
-        """Return a work for each result, whose store takes the result and its references alone."""
+    def _tasks(self, results: Iterable[Result[object]], timeout: float) -> list[Task]:
+        """Return a task for each result, whose store takes the result and its references alone."""
         case_labels = self.case_labels
-        works = []
+        tasks = []
         for result in results:
             store = self.shelf.store_for([result, *result.references])
             label = result.label(case_labels)
-            works.append(Work(label, [result], store, timeout, result.measure))
-        return works
+            tasks.append(Task(label, [result], store, timeout, result.measure))
+        return tasks
 
 
 def _compile(dtypes: tuple[torch.dtype, ...], store: Store) -> None:

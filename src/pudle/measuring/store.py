@@ -54,9 +54,9 @@ class Store:
         Label of the records that are written: the commit that is measured, and whether files differ
         from it.
     planned : frozenset of str, optional
-        Keys of the results that may be written, by default all. One of another key is refused with
-        ChangedSources: its sources or data have changed since, and nobody knows which of them it
-        comes from.
+        Keys under which results may be written, by default all. A result of another key is refused
+        with ChangedSources: its sources or data have changed since, and nobody knows which of them
+        it comes from.
     """
 
     folder: Path
@@ -68,7 +68,9 @@ class Store:
 
     @property
     def kernels(self) -> str:
-        """Whether compiled kernels may be used, which results depend on."""
+        """The path that computations take in this process now, ``numba`` or ``torch``, which
+        results depend on.
+        """
         return chosen_path()
 
     def place(self, result: Result[object]) -> ResultPlace:
