@@ -277,6 +277,10 @@ class _OutOfTime(PudleError):
         )
 
 
+#: Functions that return where in the code of users an error arose, as ``FILE, line 3``, or an empty
+#: text; the room `names`, which knows users' files and plug-ins, adds its own.
+PLACE_FINDERS: list[Callable[[BaseException], str]] = []
+
 #: Sends a worker's parent the kind of a message, and its content.
 _SEND_TO_PARENT: ContextVar[Callable[[str, object], None]] = ContextVar(
     "tell", default=lambda *_: None
@@ -298,15 +302,16 @@ def failure(error: BaseException) -> tuple[str, str]:
 
     The status is that of the error if it is one of this package's that has one, else
     ``out-of-memory`` or ``error``; the reason is the first line of its text, with the name of an
-    error of others.
+    error of others, and except with a status of its own with the last line of a user's file that it
+    went through.
     """
-    if isinstance(error, SystemExit):
-        return (
-            "error",
-            f"it tried to end the program with sys.exit({error.code!r}): raise an error instead",
-        )
     if isinstance(error, PudleError) and error.status:
         return error.status, first_line(error)
+    place = next(filter(None, (find(error) for find in PLACE_FINDERS)), "")
+    ending = f", at {place}" if place else ""
+    if isinstance(error, SystemExit):
+        action = f"it tried to end the program with sys.exit({error.code!r}){ending}"
+        return "error", f"{action}: raise an error instead"
     # torch has an error of its own for a full GPU, and a plain RuntimeError for a full memory.
     names = {kind.__name__ for kind in type(error).__mro__}
     out_of_memory = names & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in str(
@@ -314,7 +319,7 @@ def failure(error: BaseException) -> tuple[str, str]:
     )
     # The texts of this package's own errors stand alone.
     prefix = "" if isinstance(error, PudleError) else f"{type(error).__name__}: "
-    return "out-of-memory" if out_of_memory else "error", f"{prefix}{first_line(error)}"
+    return "out-of-memory" if out_of_memory else "error", f"{prefix}{first_line(error)}{ending}"
 
 
 class Pool(_Calls, _Ending):

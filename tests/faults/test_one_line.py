@@ -238,6 +238,50 @@ def test_what_a_method_gets_wrong_is_said_in_one_line(group, body, tmp_path):
     assert USELESS[group, body] in refusal(learn(tmp_path, **parts_of(group)))
 
 
+#: A problem whose objective may have a mistake, in line 7.
+MISTAKEN = """import torch
+
+import pudle
+
+
+def objective(state, theta):
+    return {expression}
+
+
+def problem(seed: int = 0):
+    theta, initial = torch.zeros(3, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    return pudle.StronglyConvex(
+        theta, objective, lambda state, _: state.sum(), initial, lambda _: 2.0
+    )
+"""
+
+
+@pytest.mark.parametrize(
+    ("expression", "says"),
+    [
+        ("softplusx(state - theta).sum()", "NameError: name 'softplusx' is not defined"),
+        ("(state - theta).square().sum()", "RuntimeError: The size of tensor a (4) must match"),
+    ],
+)
+def test_a_run_says_once_in_which_line_of_a_users_file_a_problem_breaks(expression, says, tmp_path):
+    (tmp_path / "own.py").write_text(MISTAKEN.format(expression=expression))
+    command = "run --only --scores-only --seeds 1 --depth 3 --estimator backprop --dataset own.py"
+    ended = commands.call(*command.split(), "--home", "home", cwd=tmp_path)
+    line = ended.stderr.splitlines()[-1]
+    assert line.count(says) == 1 and line.endswith(", at own.py, line 7"), line
+    # A file's name alone: what is stored of two folders or machines is the same.
+    (record,) = load(tmp_path / "home", "quick").records
+    assert says in record.reason and record.reason.endswith(", at own.py, line 7")
+
+
+def test_a_dataset_that_cannot_be_drawn_is_refused_with_its_line(tmp_path):
+    mistaken = MISTAKEN.format(expression="state.sum()").replace("_: 2.0", "_: 2.0, print=3")
+    (tmp_path / "own.py").write_text(mistaken)
+    command = "run --only --scores-only --seeds 1 --depth 3 --estimator backprop --dataset own.py"
+    line = refusal(commands.call(*command.split(), cwd=tmp_path))
+    assert "cannot be drawn (TypeError: " in line and "'print', at own.py, line 12)" in line, line
+
+
 def test_an_error_of_this_package_keeps_its_traceback(monkeypatch, tmp_path):
     monkeypatch.setattr("pudle.learning.run.check_learnable", lambda _: [][1])
     monkeypatch.setattr("pudle.learning.learning_experiment.check_learnable", lambda _: [][1])

@@ -16,6 +16,7 @@ from .history import update_history
 from .provenance import NoRepository, installed_commit, repository, results_home
 from .results.cost import NO_KERNEL
 from .results.experiment import CarriedExperiment
+from .results.reference import CaseReference
 from .run import Run
 from .selection import Selection
 from .stages import Executor
@@ -116,13 +117,23 @@ def _sort_failures(
     findings about an estimator or a problem, then the results where something broke, references and
     the compilation of kernels included.
 
-    Times on the torch path that are skipped because no kernel applies are in neither.
+    In neither are scores that lack nothing but a reference, which is there itself, and times on the
+    torch path that are skipped because no kernel applies.
     """
     findings: list[tuple[str, str]] = []
     broken = [
         (task.label, f"{status.status}: {status.reason}") for task, status in run.unrecorded.items()
     ]
+    # The reasons that `Scores.measure` gives.
+    of_failed_references = {
+        (status.status, f"the reference of seed {result.seed} failed: {status.reason}")
+        for work, status in run.unrecorded.items()
+        for result in work.results
+        if isinstance(result, CaseReference)
+    }
     for result, status in run.failures(costs=not scores_only):
+        if status in of_failed_references:
+            continue
         if status == ("skipped", NO_KERNEL):
             # A case without kernels has no time on the torch path beside its own.
             continue

@@ -17,7 +17,7 @@ from ..errors import InvalidArgument, PudleError, first_line
 from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, default_target
 from ..references.probe import Probe, probe, why_another
-from ..workers import Pool
+from ..workers import Pool, failure
 from .case import Case
 from .naming import short, spec_slug
 from .options import Options
@@ -367,10 +367,13 @@ def _cases_on(spec: names.Spec[Dataset], like: Case) -> list[Case]:
         problem = dataset.problem(dataset.losses[0])
         if names.origin(type(dataset)):
             _check_redraws(spec, problem)
+    except InvalidArgument as error:
+        _, reason = failure(error)
+        raise InvalidArgument(reason) from error
     except PudleError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
+        _, reason = failure(error)
         raise InvalidArgument(
             f"dataset {spec} cannot be drawn ({reason}): repair it, or leave it out"
         ) from error

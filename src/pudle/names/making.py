@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_args
 
 from ..errors import InvalidArgument, MissingDependency, SpecError, first_line
 from ..validation import type_hints
+from ..workers import failure
 from .grammar import file_of, nearest, parse
 from .kinds import KINDS
 from .registry import Entries, built_in, entries, entries_named
@@ -112,7 +113,7 @@ def build(spec: str, cls: Any) -> Any:
     except InvalidArgument as error:
         flaw = first_line(error)
     except Exception as error:  # noqa: BLE001  # a class of others may raise anything
-        flaw = flaw or f"{type(error).__name__}: {first_line(error)}"
+        flaw = flaw or failure(error)[1]
     if flaw:
         raise SpecError(f"spec {spec!r}: {flaw}")
     return instance
