@@ -45,8 +45,9 @@ def compare_command(
 
     BASE and HEAD are folders with results, or commits of the current repository. The table
     [tool.pudle.compare] in its pyproject.toml sets the thresholds. Exits with 1 when something
-    regressed, with 2 when there is nothing to judge. The options from --estimator to --device are
-    those of `pudle run`, and need --run.
+    regressed, with 2 when there is nothing to judge. Times fail only where --run measured them, in
+    turns: between separate runs the machine may have changed. The options from --estimator to
+    --device are those of `pudle run`, and need --run.
 
     \b
     Examples:

@@ -62,6 +62,8 @@ ROUNDING = 1e-6
 #: Where every error is above this, an estimator that loses a part of the gradient may hide: the
 #: truncation that all share is larger than what it loses.
 COARSE = 0.1
+#: How the reason ends of a time that is beyond its limit, and decides nothing.
+SEPARATE = ", timed in separate runs"
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -269,7 +271,8 @@ def compare(
         Thresholds; the defaults if not given.
     together : CommitRounds, optional
         Times of both sides measured in turns, and what was left out. Without it the timings in
-        `base` and `head` are compared.
+        `base` and `head` are compared, which the machine may have changed from one run to the next:
+        a ratio beyond its limit is ``undecided``.
     """
     limits, sides = limits or Limits(), {"base": base, "head": head}
     differences = _differences(base, head)
@@ -286,7 +289,7 @@ def compare(
             new = Side(change.head, "error" if change.reason else "ok", change.reason)
             pairs[Place(case, estimator, None, depth, "seconds", None)] = [old, new]
     redefined = _redefined(base.cases, head.cases)
-    judge = _Judge((base, head), limits, times, redefined, bool(unequal), elsewhere)
+    judge = _Judge((base, head), limits, times, redefined, bool(unequal), elsewhere, not together)
     worst: dict[tuple[object, ...], Judged] = {}
     for place, (old, new) in pairs.items():
         # The worst seed stands for its cell.
@@ -294,9 +297,11 @@ def compare(
         worst[place[:5]] = max(worst.get(place[:5], row), row, key=_badness)
     judged = [row for row in worst.values() if row.verdict != "left out"]
     left_out = len(worst) - len(judged)
-    notes = [*_notes(sides, together, left_out, elsewhere, unequal, len(times) > 0)]
-    notes += _coarse_errors(judged)
+    notes = [*_notes(sides, together, left_out, elsewhere, unequal)]
     case_labels = labels({name: vars(case) for name, case in {**head.cases, **base.cases}.items()})
+    if times and not together and not unequal:
+        notes.append(_separate_times(judged, limits.seconds.ratio, case_labels))
+    notes += _coarse_errors(judged)
     return Comparison(judged, limits, differences, notes, case_labels)
 
 
@@ -424,6 +429,8 @@ class _Judge:
     #: Whether the sides were measured in unequal environments, or where sums differ.
     unequal: bool
     elsewhere: bool
+    #: Whether the sides were timed in two separate runs.
+    separate: bool
 
     def judged(self, place: Place, old: Side, new: Side) -> Judged:
         """Return a number with its verdict."""
@@ -493,7 +500,7 @@ class _Judge:
 
     def by_growth(self, grown: Growth) -> Judgment:
         """Return the verdict on a number that both sides have: costs of unequal environments, and
-        times within the noise, are undecided.
+        times within the noise or of separate runs, are undecided.
         """
         rule, change, limit, slower, faster, little = grown
         cost = rule != "accuracy"
@@ -506,6 +513,8 @@ class _Judge:
             noise = f"a ratio within the noise (p = {p_value:.2g})"
             return Judgment("undecided", rule, noise)
         times = f"{change:.4g} times as much"
+        if rule == "time" and self.separate:
+            return Judgment("undecided", rule, times + SEPARATE)
         if change > limit:
             return Judgment("regression", rule, times)
         if change < 1 / limit:
@@ -531,6 +540,26 @@ def _redefined(base: Mapping[str, Case], head: Mapping[str, Case]) -> dict[str, 
         if changes := ", ".join(f"{old} became {new}" for old, new in parts if old != new):
             redefined[name] = f"the case has a new meaning ({changes}) and its old name: rename it"
     return redefined
+
+
+def _separate_times(rows: Sequence[Judged], limit: float, case_labels: Mapping[str, str]) -> str:
+    """Return the note on times of separate runs: how many are longer by more than the limit and
+    beyond the noise, which of them most, and what would decide.
+    """
+    note = (
+        "Times decide nothing here, because the two sides were timed in separate runs, between"
+        " which the machine may have changed"
+    )
+    longer = [row for row in rows if row.reason.endswith(SEPARATE) and row.change > limit]
+    if longer:
+        worst = max(longer, key=_badness)
+        are = "is" if len(longer) == 1 else "are"
+        note += (
+            f"; {count(len(longer), 'time')} {are} more than {limit:g} times as long, most of all"
+            f" that of {worst.estimator} on {case_labels[worst.case]} at depth {worst.depth}"
+            f" ({worst.change:.4g} times)"
+        )
+    return f"{note}. `pudle compare --run` measures both in turns, and judges the times."
 
 
 def _coarse_errors(rows: Sequence[Judged]) -> Iterator[str]:
@@ -569,7 +598,6 @@ def _notes(
     left_out: int,
     elsewhere: bool,
     unequal: list[str],
-    timed: bool,
 ) -> Iterator[str]:
     """Yield the notes that a reader needs with the numbers: what was left out, uncommitted changes,
     and how unequal environments were judged; a side's own notes only if the sides were not measured
@@ -593,8 +621,3 @@ def _notes(
         )
     if unequal:
         yield f"Time and memory are not judged: the two sides differ in {' and '.join(unequal)}."
-    elif timed and not together:
-        yield (
-            "The two sides were timed in separate runs, so the machine may have caused a ratio;"
-            " `pudle compare --run` measures them in turns."
-        )

@@ -158,7 +158,7 @@ def test_what_got_worse_is_named(judge, change, what, reason):
         (memory(1 + 3.9 * 2**20 / MEMORY), {}),
         (memory(1.5), {"memory_bytes": {"ratio": 2.0}}),
         (both(provenance(numpy="9.9"), times(1.2, depth=100)), {}),
-        (both(provenance(cpu="Difference engine"), slow), {}),
+        (both(provenance(cpu="Difference engine"), slow, memory(2, ())), {}),
     ],
 )
 def test_what_is_within_the_thresholds_passes(judge, change, limits):
@@ -178,7 +178,12 @@ def test_what_is_within_the_thresholds_passes(judge, change, limits):
         # A new estimator that does not work is no regression either.
         (failed("error"), without_estimator, "regression", 0),
         (failed("error"), failed("unsupported"), "regression", len(DEPTHS)),
-        (both(provenance(machine="there", python="3.11.9"), slow), None, "regression", COSTS),
+        (
+            both(provenance(machine="there", python="3.11.9"), memory(2, ())),
+            None,
+            "regression",
+            COSTS,
+        ),
     ],
 )
 def test_the_verdict_depends_on_both_sides(judge, change, change_base, verdict, number):

@@ -58,7 +58,7 @@ def test_a_time_that_could_not_be_measured_is_a_regression_unless_base_has_none(
     assert judge(rounds=rounds).cells() == []
 
 
-def test_two_separate_runs_are_judged_by_their_repeats(judge):
+def test_times_of_two_separate_runs_are_compared_by_their_repeats_and_decide_nothing(judge):
     def times(ratio, repeats=None):
         def plant(side):
             for cell, samples in side["samples"].items():
@@ -68,12 +68,31 @@ def test_two_separate_runs_are_judged_by_their_repeats(judge):
         return plant
 
     comparison = judge(times(1.5))
-    assert {line.estimator for line in summary.lines(comparison)} == {"backprop"}
-    assert any("separate runs" in note for note in comparison.notes)
-    assert judge(times(1.2)).cells() == []
+    assert comparison.cells() == []
+    assert {line.estimator for line in summary.lines(comparison, "undecided")} == {"backprop"}
+    (note,) = comparison.notes
+    assert note.startswith(
+        "Times decide nothing here, because the two sides were timed in separate"
+    )
+    assert "; 4 times are more than 1.3 times as long, most of all that of backprop on" in note
+    assert "(1.5 times). `pudle compare --run` measures both in turns" in note
+    # Nothing is called faster either, and what is within the threshold is the same.
+    assert {row.verdict for row in judge(times(0.5)).rows} == {"same", "undecided"}
+    (note,) = (same := judge(times(1.2))).notes
+    assert {row.verdict for row in same.rows} == {"same"} and "most of all" not in note
     # One repeat cannot show it, whatever the ratio, but the cells are undecided and not the same.
     few = judge(times(2.0, 1), times(1.0, 1))
     assert len(few.cells("undecided")) == len(CASES) * len(TIMED)
+    assert all("most of all" not in note for note in few.notes)
+
+
+def test_a_time_that_broke_in_a_separate_run_is_a_regression_all_the_same(judge):
+    def plant(side):
+        del side["samples"][ONE]
+
+    # Its memory is no longer there either.
+    vanished = {(row.metric, row.rule) for row in judge(plant).cells()}
+    assert vanished == {("seconds", "vanished"), ("memory_bytes", "vanished")}
 
 
 @pytest.fixture
