@@ -97,9 +97,8 @@ READING = (
         "Is shown where something was not measured or not certified; a table without it has all.",
     ),
 )
-#: What of it is about costs, and about comparing them: left out where there are none.
-READING_COSTS = {f"Time to {text.number(ERROR, 1)}", "*", "Distinguishable", "Torch path", "Memory"}
-READING_RATIO = f"Time / {BASE}"
+#: What of it explains no column, but costs: left out where there are none.
+READING_COSTS = {"*", "Distinguishable", "Torch path"}
 #: What stands for ``{torch}`` there, with times of the torch path in the tables and without.
 TORCH = "The same without compiled kernels."
 NO_TORCH = (
@@ -422,15 +421,21 @@ class Report:
 
     @property
     def reading(self) -> list[tuple[str, str]]:
-        """The legend of the tables of cases."""
+        """The legend of the tables of cases: of the columns that any of them shows, and of costs if
+        there are some.
+        """
         torch = TORCH if any(row.torch.measured for row in self.summary) else NO_TORCH
-        left_out = set[str]() if self.results.costs else READING_COSTS
-        if not any(row.relative_seconds[0].value > 0 for row in self.summary):
-            left_out = left_out | {READING_RATIO}
+        labels = [label.lower() for label in tables.summary_table(self.summary).columns]
+
+        def is_shown(term: str) -> bool:
+            if term in READING_COSTS:
+                return bool(self.results.costs)
+            return any(label.startswith(term.lower()) for label in labels)
+
         return [
             (term, explanation.format(torch=torch))
             for term, explanation in READING
-            if term not in left_out
+            if is_shown(term)
         ]
 
     @property

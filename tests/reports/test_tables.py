@@ -135,6 +135,13 @@ def test_every_column_of_the_summary_is_explained(column):
     assert any(label.startswith(term) for term in terms), (label, terms)
 
 
+def test_only_columns_that_are_shown_are_explained(tmp_path):
+    report = reported(tmp_path, [record(case(), "alternating")])
+    terms = [term for term, _ in report.reading]
+    assert terms == ["Error", "Depth to 1e-3", "Status"]
+    assert "Gain by kernels" not in report.markdown()
+
+
 def test_what_a_solver_leaves_unsolved_at_the_deepest_depth_is_a_note(tmp_path):
     rows = scores(CURVES["analytic"])
     for row in rows:
