@@ -60,7 +60,14 @@ def _depths(context: click.Context, option: click.Parameter, value: str | None) 
     metavar="N,...",
     help="Depths of the --table [default: all that were measured].",
 )
-@click.option("--caption", default="", help="Caption of the --table in LaTeX.")
+@click.option(
+    "--caption",
+    default="",
+    help=(
+        "Caption of the --table in LaTeX; of several tables, each says at its end what tells it"
+        " apart, such as its loss."
+    ),
+)
 @click.option("--label", default="", help="Label of the --table in LaTeX, such as tab:errors.")
 def report_command(
     results: Sequence[str],

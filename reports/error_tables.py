@@ -43,13 +43,18 @@ class ErrorTable:
 
     case: CaseTables
     target: str
-    #: What the case is, in a sentence without its end.
-    about: str
+    #: What the case is and what its errors are measured against, see `Report.caption_parts`.
+    about_parts: Sequence[str]
     n_seeds: int
     #: By estimator and depth.
     errors: Mapping[str, Mapping[int, Spread]]
     #: What the report says of the case; empty for another target than its first.
     findings: str
+
+    @property
+    def about(self) -> str:
+        """What the case is, in a sentence without its end."""
+        return ", ".join(filter(None, self.about_parts))
 
     @property
     def depths(self) -> list[int]:
@@ -192,7 +197,7 @@ def error_tables(report: Report, depths: Sequence[int]) -> list[ErrorTable]:
                 ErrorTable(
                     case,
                     target,
-                    report.caption(case.name, target),
+                    report.caption_parts(case.name, target),
                     len(report.results.cases[case.name].seeds),
                     _errors(report, case, target, depths),
                     # The sentences are about the first target.
@@ -208,8 +213,9 @@ def error_texts(
     """Return functions that make the texts of the tables, by format: ``markdown``, ``csv`` and
     ``latex``; see `error_tables`, which is called now. No file is written.
 
-    In LaTeX a `caption` replaces that of each table. A `label` replaces its label, which ends with
-    its number where there are several tables.
+    In LaTeX a `caption` replaces that of each table; where there are several tables, it ends with
+    what tells them apart. A `label` replaces its label, which ends with its number where there are
+    several tables.
     """
     tables = error_tables(report, depths)
 
@@ -218,12 +224,12 @@ def error_texts(
         unless the user gave some.
         """
         parts = [PREAMBLE]
-        for number, table in enumerate(tables, 1):
-            words = LATEX_CAPTION if table.n_seeds > 1 else ONE_SEED_CAPTION
+        captions = captions_apart(tables, caption) if caption else map(usual_caption, tables)
+        for number, (table, words) in enumerate(zip(tables, captions, strict=True), 1):
             name = re.sub(r"[^A-Za-z0-9:_.-]+", "-", label or "tab:error")
             if len(tables) > 1:
                 name += f"-{number}"
-            parts.append(table.latex(caption or f"{words} {table.about}.", name))
+            parts.append(table.latex(words, name))
         return "\n".join(parts)
 
     return {
@@ -231,6 +237,30 @@ def error_texts(
         "csv": lambda: markup.csv(pd.DataFrame([row for table in tables for row in table.records])),
         "latex": latex,
     }
+
+
+def usual_caption(table: ErrorTable) -> str:
+    """Return the caption in LaTeX of a table to which the user gave none."""
+    words = LATEX_CAPTION if table.n_seeds > 1 else ONE_SEED_CAPTION
+    return f"{words} {table.about}."
+
+
+def captions_apart(tables: Sequence[ErrorTable], caption: str) -> list[str]:
+    """Return the caption for each of some tables: as it is for a single one, else with a sentence
+    at its end about what tells the tables apart, such as their losses.
+    """
+    if len(tables) == 1:
+        return [caption]
+    by_place = [*zip(*(table.about_parts for table in tables), strict=True)]
+    differing = [parts for parts in by_place if len({*parts}) > 1]
+    if len({*zip(*differing, strict=True)}) < len(tables):
+        # Cases may differ in more than these parts say; no two have the same label.
+        differing.insert(0, tuple(table.case.label for table in tables))
+    end = "" if caption.endswith((".", "!", "?")) else "."
+    return [
+        f"{caption}{end} This table: {', '.join(filter(None, parts))}."
+        for parts in zip(*differing, strict=True)
+    ]
 
 
 def _errors(

@@ -458,13 +458,24 @@ class Report:
 
     def caption(self, name: str, target: str) -> str:
         """Describe a case and the reference of its errors."""
+        return ", ".join(filter(None, self.caption_parts(name, target)))
+
+    def caption_parts(self, name: str, target: str) -> Sequence[str]:
+        """Return the parts of a caption: dataset, algorithm, loss, target, number of seeds, and
+        whether the scores are against a limit, which is empty where they are not.
+        """
         case = self.results.cases[name]
-        seeds = text.count(len(case.seeds), "seed")
-        # A target that is the limit says so itself.
-        limit = ", scored against a limit" if self.results.badge(name) and target != "limit" else ""
-        measured = f"{case.loss} loss, against {MEASURED_AGAINST[target]}, {seeds}{limit}"
         dataset = case.dataset if parsed(case.dataset)[0] != GIVEN else word_of(case.dataset)
-        return f"{dataset}, {case.algorithm}, {measured}"
+        # A target that is the limit says so itself.
+        is_limit = self.results.badge(name) and target != "limit"
+        return (
+            dataset,
+            case.algorithm,
+            f"{case.loss} loss",
+            f"against {MEASURED_AGAINST[target]}",
+            text.count(len(case.seeds), "seed"),
+            "scored against a limit" if is_limit else "",
+        )
 
     @cached_property
     def by_case(self) -> list[CaseTables]:

@@ -14,11 +14,13 @@ from support.records.stored_experiments import reported, run_report
 from support.records.synthetic import (
     BOUND,
     COMMIT,
+    CURVES,
     RHO,
     SEEDS,
     case,
     record,
     references,
+    scores,
     write,
     write_costs,
 )
@@ -187,6 +189,46 @@ def test_errors_at_some_depths_are_a_table_for_a_paper(tmp_path):
     for ending in ("html", "pdf"):
         refused = run_report(tmp_path, "--table", "error", "--format", ending)
         assert f"--format {ending} is none of markdown and csv and latex" in str(refused.exception)
+
+
+def test_a_caption_of_ones_own_ends_with_what_tells_several_tables_apart(tmp_path):
+    """A single table has the caption alone; tables that differ in nothing that a caption says have
+    the labels of their cases.
+    """
+
+    def captions(folder, *cases, caption):
+        errors = scores(CURVES["backprop"], targets=["ghat", "gstar"])
+        records = [
+            record(the_case, "backprop", scores=errors, references=references(target="ghat"))
+            for the_case in cases
+        ]
+        written = error_texts(reported(folder, records), [100], caption)["latex"]()
+        return re.findall(r"\\caption\{(.*)\}", written)
+
+    lasso, other = (
+        case(f"synthetic-ista-{loss}", loss=loss, targets=["ghat"])
+        for loss in ("lasso", "reconstruction")
+    )
+    assert captions(tmp_path / "one", lasso, caption="Errors of 5 %") == [r"Errors of 5 \%"]
+    expected = [
+        "Our errors. This table: lasso loss.",
+        "Our errors. This table: reconstruction loss.",
+    ]
+    assert captions(tmp_path / "two", lasso, other, caption="Our errors") == expected
+    assert captions(tmp_path / "end", lasso, other, caption="Our errors.") == expected
+    both_targets = lasso | {"targets": ["ghat", "gstar"]}
+    assert captions(tmp_path / "targets", both_targets, caption="Our errors") == [
+        rf"Our errors. This table: against the {words}."
+        for words in (
+            r"exact gradient of the lasso loss ($\hat g$)",
+            "gradient of the lasso loss with the lasso codes under the generating dictionary"
+            " ($g^*$)",
+        )
+    ]
+    alike = [lasso, lasso | {"name": "wide", "dtype": "float32"}]
+    assert captions(tmp_path / "alike", *alike, caption="Our errors") == [
+        f"Our errors. This table: {the_case['name']}." for the_case in alike
+    ]
 
 
 def test_the_latex_files_define_each_command_once_and_alike(timed):
