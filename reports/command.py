@@ -68,7 +68,14 @@ def _depths(context: click.Context, option: click.Parameter, value: str | None) 
         " apart, such as its loss."
     ),
 )
-@click.option("--label", default="", help="Label of the --table in LaTeX, such as tab:errors.")
+@click.option(
+    "--label",
+    default="",
+    help=(
+        "Label of the --table in LaTeX, such as tab:errors; several tables get tab:errors-1,"
+        " tab:errors-2 and so on, in their order."
+    ),
+)
 def report_command(
     results: Sequence[str],
     profile: str,

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from support.page import living_page
 from support.page.parsed_page import ParsedPage
+from support.paths import ROOT
 from support.records.stored_experiments import reported, run_report
 from support.records.synthetic import (
     BOUND,
@@ -26,6 +27,7 @@ from support.records.synthetic import (
 )
 
 from pudle.reports import markup, tables
+from pudle.reports.command import report_command
 from pudle.reports.error_tables import error_texts
 from pudle.reports.load import load
 from pudle.reports.page import data
@@ -229,6 +231,19 @@ def test_a_caption_of_ones_own_ends_with_what_tells_several_tables_apart(tmp_pat
     assert captions(tmp_path / "alike", *alike, caption="Our errors") == [
         f"Our errors. This table: {the_case['name']}." for the_case in alike
     ]
+
+
+def test_labels_of_several_tables_end_with_their_numbers_as_help_and_docs_say(tmp_path):
+    """A single table has the label itself."""
+    cases = [case(), case("synthetic-ista-reconstruction", loss="reconstruction")]
+    for number, expected in ((1, ["tab:errors"]), (2, ["tab:errors-1", "tab:errors-2"])):
+        records = [record(the_case, "backprop") for the_case in cases[:number]]
+        report = reported(tmp_path / f"{number}", records)
+        written = error_texts(report, [100], label="tab:errors")["latex"]()
+        assert re.findall(r"\\label\{(.*)\}", written) == expected
+    (option,) = (option for option in report_command.params if option.name == "label")
+    assert "tab:errors-1, tab:errors-2" in option.help
+    assert "`tab:errors-1`" in (ROOT / "docs" / "reading.md").read_text()
 
 
 def test_the_latex_files_define_each_command_once_and_alike(timed):
