@@ -1,10 +1,12 @@
-"""Rules that lead from evidence to a verdict, in their order: the first one that gives a verdict
-decides.
+"""Rules that lead from evidence to verdicts, in their order.
 
-The gradient in a part is ``right`` if it agrees with the truth; ``inexact`` with what the layer
-computes in place of its solution; ``wrong`` if the gap is a common mistake's that no solver makes
-by stopping early, if tightening the solver leaves it, or if it is more than the solver can explain;
-else ``undecided``.
+Of `PART_RULES` the first that has a verdict on the gradient in a part decides. Of `LAYER_RULES` the
+first that finds something, such as calls that differ, then replaces the verdicts or adds to them.
+
+The gradient in a part is ``right`` if it agrees with the expected one; ``inexact`` if it agrees
+with that of what the layer computes in place of its solution; ``wrong`` if the gap is a common
+mistake's that no solver makes by stopping early, if tightening the solver leaves it, or if it is
+more than the solver can explain; else ``undecided``.
 """
 
 from collections.abc import Callable
@@ -54,9 +56,9 @@ def no_entries(evidence: PartEvidence) -> Verdict | None:
 
 
 def nothing_to_compare(evidence: PartEvidence) -> Verdict | None:
-    """Call NaN and infinite entries wrong, and leave undecided what there is no truth for: no
-    implicit gradient, or a truth of which not all was seen and that has no values or is to be
-    compared with such entries. None for a finite gradient with a truth.
+    """Call NaN and infinite entries wrong, and leave undecided what has nothing to compare with: no
+    implicit gradient, or an expected one that was not all resolved and has no values, or is to be
+    compared with such entries. None for a finite gradient with an expected one.
     """
     name = evidence.part.name
     n_invalid = int((~np.isfinite(evidence.gradient)).sum())
@@ -77,12 +79,12 @@ def agrees_with_expected(evidence: PartEvidence) -> Verdict | None:
     if not expected.agrees(evidence.gradient):
         return None
     if expected.unseen:
-        return verdict(evidence, "undecided", NotSeen(expected.unseen))
+        return verdict_on(evidence, "undecided", NotSeen(expected.unseen))
     if evidence.error + expected.uncertainty > RESOLVED:
-        return verdict(
+        return verdict_on(
             evidence, "undecided", difference_reason(evidence), NoMoreKnown(expected.obstacle)
         )
-    return verdict(evidence, "right", Agrees(evidence.error, expected.source))
+    return verdict_on(evidence, "right", Agrees(evidence.error, expected.source))
 
 
 def expected_contradicted(evidence: PartEvidence) -> Verdict | None:
@@ -91,7 +93,7 @@ def expected_contradicted(evidence: PartEvidence) -> Verdict | None:
     """
     if not evidence.contradicted():
         return None
-    return verdict(
+    return verdict_on(
         evidence, "undecided", difference_reason(evidence), Contradicted(evidence.expected.obstacle)
     )
 
@@ -103,8 +105,12 @@ def right_for_what_is_computed(evidence: PartEvidence) -> Verdict | None:
     for computed in evidence.computed_instead():
         if computed.agrees(evidence.gradient):
             instead = AgreesInstead(computed.source)
-            return verdict(
-                evidence, "inexact", difference_reason(evidence), instead, *solution_moved(evidence)
+            return verdict_on(
+                evidence,
+                "inexact",
+                difference_reason(evidence),
+                instead,
+                *solution_reasons(evidence),
             )
     return None
 
@@ -117,8 +123,8 @@ def within_single_precision(evidence: PartEvidence) -> Verdict | None:
         return None
     if evidence.layer_evidence.precise and only_single([evidence.gradient]):
         mistakes = (Mistake(MistakeKind.SINGLE_PRECISION),)
-        return verdict(evidence, "wrong", difference_reason(evidence), mistakes=mistakes)
-    return verdict(evidence, "inexact", difference_reason(evidence), SinglePrecisionNear())
+        return verdict_on(evidence, "wrong", difference_reason(evidence), mistakes=mistakes)
+    return verdict_on(evidence, "inexact", difference_reason(evidence), SinglePrecisionNear())
 
 
 def common_mistake(evidence: PartEvidence) -> Verdict | None:
@@ -127,7 +133,7 @@ def common_mistake(evidence: PartEvidence) -> Verdict | None:
     """
     certain, mistakes = evidence.likely_mistakes
     if certain or (mistakes and evidence.error > evidence.expected.max_solver_error):
-        return verdict(evidence, "wrong", difference_reason(evidence), mistakes=mistakes)
+        return verdict_on(evidence, "wrong", difference_reason(evidence), mistakes=mistakes)
     return None
 
 
@@ -150,10 +156,10 @@ def tighter_solver(evidence: PartEvidence) -> Verdict | None:
         error = judge_part(PartEvidence(tight, evidence.part, layer.gradient(layer.theta))).error
     reasons = difference_reason(evidence), Tightened(moved, error)
     if error <= evidence.error / 3:
-        return verdict(evidence, "inexact", *reasons)
+        return verdict_on(evidence, "inexact", *reasons)
     if moved <= evidence.error / BEYOND:
-        return verdict(evidence, "wrong", *reasons, mistakes=evidence.likely_mistakes.mistakes)
-    return verdict(evidence, "undecided", *reasons)
+        return verdict_on(evidence, "wrong", *reasons, mistakes=evidence.likely_mistakes.mistakes)
+    return verdict_on(evidence, "undecided", *reasons)
 
 
 def within_solution_error(evidence: PartEvidence) -> Verdict | None:
@@ -163,8 +169,8 @@ def within_solution_error(evidence: PartEvidence) -> Verdict | None:
     """
     if not evidence.error <= BEYOND * evidence.expected.change_by_refining:
         return None
-    reasons = difference_reason(evidence), *solution_moved(evidence)
-    return verdict(evidence, "inexact", *reasons, mistakes=truncated_series(evidence))
+    reasons = difference_reason(evidence), *solution_reasons(evidence)
+    return verdict_on(evidence, "inexact", *reasons, mistakes=truncated_series(evidence))
 
 
 def perhaps_a_solver(evidence: PartEvidence) -> Verdict | None:
@@ -177,12 +183,12 @@ def perhaps_a_solver(evidence: PartEvidence) -> Verdict | None:
     option = option_of(layer_evidence.layer.call)
     would_tell = SolverWouldTell(evidence.error, option, layer_evidence.equation is not None)
     reasons = difference_reason(evidence), would_tell
-    return verdict(evidence, "undecided", *reasons, mistakes=truncated_series(evidence))
+    return verdict_on(evidence, "undecided", *reasons, mistakes=truncated_series(evidence))
 
 
 def beyond_the_solver(evidence: PartEvidence) -> Verdict:
     """Call wrong what is left, with the likeliest mistakes."""
-    return verdict(
+    return verdict_on(
         evidence, "wrong", difference_reason(evidence), mistakes=evidence.likely_mistakes.mistakes
     )
 
@@ -231,13 +237,13 @@ def with_nonlinearity(usual: Verdict, nonlinearity: Nonlinearity) -> Verdict:
     )
 
 
-def verdict(
+def verdict_on(
     evidence: PartEvidence,
     outcome: Outcome,
     *reasons: Reason,
     mistakes: tuple[Mistake, ...] = (),
 ) -> Verdict:
-    """Return a verdict with the part, the error and the truth of its evidence.
+    """Return a verdict with the part, the error and the expected gradient of its evidence.
 
     A wrong one without a mistake says up to which size more of them have names.
     """
@@ -252,8 +258,8 @@ def difference_reason(evidence: PartEvidence) -> Reason:
     return Differs(evidence.error, evidence.expected.source)
 
 
-def solution_moved(evidence: PartEvidence) -> list[Reason]:
-    """Return the reason that the layer's solution is off, where an equation is given."""
+def solution_reasons(evidence: PartEvidence) -> list[Reason]:
+    """Return the reason that the layer's solution is off, in a list, empty without an equation."""
     moved = evidence.expected.solution_moved
     return [] if moved is None else [SolutionMoved(moved)]
 

@@ -138,11 +138,12 @@ def mistake_in_words(mistake: Mistake) -> str:
     )
 
 
-# --- where a truth comes from
+# --- where an expected gradient comes from
 
 
 def source_in_words(source: Source) -> str:
-    """Say what a truth is called, in which directions it is known, and how exact it is itself.
+    """Say what an expected gradient is called, in which directions it is known, and how
+    exact it is itself.
 
     It is finite differences of the layer, the implicit gradient, or, without how exact that is, the
     implicit gradient at the returned solution.

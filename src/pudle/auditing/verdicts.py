@@ -38,7 +38,7 @@ class NoImplicitGradient:
 
 @dataclass(frozen=True)
 class NotSeen:
-    """Not all that counts was seen."""
+    """Derivatives that the verdict would rest on could not be resolved."""
 
     unseen: Unseen
 
@@ -61,7 +61,7 @@ class Differs:
 
 @dataclass(frozen=True)
 class NoMoreKnown:
-    """The truth is not known well enough."""
+    """The expected gradient is not known well enough."""
 
     obstacle: Obstacle
 
