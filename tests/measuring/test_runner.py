@@ -87,7 +87,10 @@ def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path,
             assert row.status == "ok" or failed
     assert records["alternating"].status == "ok"
     # Kernels and references come first.
-    assert {step[2] for step in steps[:2]} == {"kernels", "reference of tiny, seed 0"}
+    assert {step[2] for step in steps[:2]} == {
+        "references: kernels",
+        "references: reference of tiny, seed 0",
+    }
     counts = [(done, total) for total in (2, len(records)) for done in range(1, total + 1)]
     assert [step[:2] for step in steps] == counts
     # What broke is tried again, and what was found is kept.

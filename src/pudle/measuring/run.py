@@ -172,7 +172,7 @@ class Run:
         is this process. With `remeasure` all costs are measured, without `costs` none. A process
         that runs out of time or memory, or crashes, costs its own task only, and of that the depths
         that are left: the record says so. `progress` is called after each task with the counts
-        of its stage.
+        and the name of its stage.
         """
         measured_now: list[Result[object]] = []
         processes = 1 if isinstance(executor, InProcess) else getattr(executor, "size", None)
@@ -193,7 +193,7 @@ class Run:
                         # A reference has no record.
                         if isinstance(result, RecordedResult) and isinstance(record, Record):
                             self.records[result] = record
-                    progress(n_done, len(stage.tasks), task.label)
+                    progress(n_done, len(stage.tasks), f"{stage.name}: {task.label}")
         return measured_now
 
     def _failed_references(self) -> dict[CaseReference, MeasurementStatus]:

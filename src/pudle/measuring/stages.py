@@ -113,6 +113,8 @@ class Stage:
 
     Attributes
     ----------
+    name : str
+        What it measures, in lines of progress.
     tasks : list of Task
     n_fresh_processes : int or None
         Number of fresh processes of this machine that carry them out at most, because times and
@@ -122,6 +124,7 @@ class Stage:
         Starts such a process, if it is a special one.
     """
 
+    name: str
     tasks: list[Task]
     n_fresh_processes: int | None = None
     start: Callable[[], Process] | None = None
@@ -164,7 +167,7 @@ class Stages:
         out.
         """
         if not scores:
-            return Stage([])
+            return Stage("references", [])
         missing: dict[Path, CaseReference] = {}
         first_of_case = {score.case: score for score in scores}
         for score in first_of_case.values():
@@ -175,7 +178,8 @@ class Stages:
         compiles = partial(_compile, tuple(dtypes))
         kernels_task = Task("kernels", [], self.shelf.store, MOST_COMPILING, compiles)
         timeout = self.plan.selection.timeout
-        return Stage([kernels_task, *self._tasks(missing.values(), timeout)])
+        tasks = self._tasks(missing.values(), timeout)
+        return Stage("references", [kernels_task, *tasks])
 
     def scores(
         self,
@@ -196,7 +200,7 @@ class Stages:
             }
             call = partial(score.measure, failed_references=failed) if failed else task.call
             tasks.append(replace(task, call=call))
-        return Stage(tasks)
+        return Stage("scores", tasks)
 
     def memories(self, *, remeasure: bool = False) -> Stage:
         """Return the stage of the memories that are missing, or of all of them with `remeasure`,
@@ -211,7 +215,7 @@ class Stages:
             if cost.metric == MEMORY and (remeasure or self.shelf.is_missing(cost))
         ]
         tasks = self._tasks(missing, self.plan.selection.timeout)
-        return Stage(tasks, n_fresh_processes=os.cpu_count(), start=start_for_memories)
+        return Stage("memories", tasks, n_fresh_processes=os.cpu_count(), start=start_for_memories)
 
     def times(self, *, remeasure: bool = False) -> Stage:
         """Return the stage of the times where the score at the depth is ok, with one task for all
@@ -232,7 +236,7 @@ class Stages:
             turns = Turns(members, self.plan.selection.timeout, self.rounds)
             store = self.shelf.store_for(members)
             tasks.append(Task(label, members, store, math.inf, turns.measure))
-        return Stage(tasks, n_fresh_processes=1)
+        return Stage("times", tasks, n_fresh_processes=1)
 
     def experiments(self, workers: int | None) -> Stage:
         """Return the stage of the experiments that are missing, with the number of threads that
@@ -249,10 +253,11 @@ class Stages:
         threads = number_of_cores() // max(busy, 1)
         tasks = self._tasks(missing, self.plan.selection.experiment_timeout)
         return Stage(
+            "experiments",
             [
                 replace(task, call=partial(measure_in_threads, experiment, threads))
                 for task, experiment in zip(tasks, missing, strict=True)
-            ]
+            ],
         )
 
     def _measurable_costs(self) -> Iterator[EstimateCost]:

@@ -16,7 +16,7 @@ from typing import Any
 from ... import names
 from ...errors import MissingResults, PudleError, SpecError, UnreadableResult
 from ...files import read_record
-from ...text import printable
+from ...text import count, printable
 from ...workers import (
     BUILT_IN,
     ONE_THREAD,
@@ -281,7 +281,8 @@ class CommitPair:
                 for name, (side, *_) in sides.items()
                 if cells
             }
-            log(f"times of {len(cells)} cells, {ROUNDS} rounds")
+            if cells:
+                log(f"times of {count(len(cells), 'cell')}, {ROUNDS} rounds")
             rounds = time_in_turns(timers, cells, until)
             cut |= len({(row.case, row.estimator, row.depth) for row in rounds}) < len(cells)
             CommitRounds(rounds=rounds, partial=cut, lacking=lacking).write(self.rounds_path)
