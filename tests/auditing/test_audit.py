@@ -19,6 +19,7 @@ from support.paths import ROOT
 from support.processes.commands import call, run
 
 import pudle
+from pudle.auditing.command import audit_target
 from pudle.auditing.mistakes import LikelyMistakes, Mistake, MistakeKind, likeliest
 from pudle.measuring.case import Case
 
@@ -788,6 +789,30 @@ def test_the_time_of_imports_is_none_of_the_layers(tmp_path) -> None:
     environment = {"PYTHONPATH": str(tmp_path)}
     process = run("audit", "mine.py", "--timeout", "3", cwd=tmp_path, env=environment)
     assert process.stdout.startswith("right: "), process
+
+
+@pytest.mark.parametrize(
+    "text, target",
+    [
+        ("def layer(x):\n    return x.sin()\n", "mine.py:layer"),
+        ("def layer(x):\n    return x.sin()\n", "mine.py"),
+        ("layer = lambda x: x.sin()\n", "mine.py:layer"),
+        ("import torch\n\nlayer = torch.nn.Linear(3, 2)\n", "mine.py:layer"),
+    ],
+)
+def test_a_file_without_inputs_is_asked_for_them(tmp_path, monkeypatch, text, target) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(text)
+    asked = "^the file has no `inputs\\(\\)`: define it, it returns what the layer is called with"
+    with pytest.raises(pudle.InvalidArgument, match=asked):
+        audit_target(target, (), 0.01)
+
+
+def test_the_fault_of_a_problem_is_told_as_it_is(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def problem(size):\n    return size\n")
+    with pytest.raises(pudle.InvalidArgument, match="needs size: write mine.py:problem"):
+        audit_target("mine.py:problem", (), 0.01)
 
 
 def test_a_name_that_a_file_lacks_is_wrong_usage(tmp_path) -> None:

@@ -1,16 +1,25 @@
 """`pudle audit` tells whether the gradient of a layer in a file is right."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import names
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, SpecError
 from ..terminal import POSITIVE, echo
 from ..workers import START, Pool
 
+if TYPE_CHECKING:
+    from ..data import Dataset
+
 #: Exit code for a gradient that is not right; 2 is wrong usage.
 NOT_RIGHT = 1
+#: What a file asks for that makes no problem either.
+NO_INPUTS = (
+    "the file has no `inputs()`: define it, it returns what the layer is called with (to audit a"
+    " problem, name a dataset or a function that makes one, with the arguments that it needs)"
+)
 
 
 @click.command("audit")
@@ -89,12 +98,26 @@ def audit_target(target: str, wrt: tuple[str, ...], tolerance: float) -> tuple[s
     path, name = names.file_of(target) or (None, "")
     definitions = vars(names.load(path)) if path else {}
     if "inputs" not in definitions:
-        report: Audit = audit(names.make_dataset(target).problem(), wrt=wrt_of(wrt))
+        report: Audit = audit(make_dataset(target, path).problem(), wrt=wrt_of(wrt))
     elif not callable(layer := definitions.get(name or "layer")):
         raise InvalidArgument("the file defines no such layer: name its function")
     else:
         report = audit(layer, *inputs_of(definitions), **options_of(definitions), wrt=wrt_of(wrt))
     return repr(report), report.passes(tolerance)
+
+
+def make_dataset(target: str, path: Path | None) -> "Dataset":
+    """Make the dataset that a target names, for a file at a path that has no `inputs`.
+
+    Where it names none, and the file has no dataset and no function `problem`, InvalidArgument asks
+    for `inputs`; SpecError otherwise.
+    """
+    try:
+        return names.make_dataset(target)
+    except SpecError as error:
+        if path is None or names.classes_in("datasets", path):
+            raise
+        raise InvalidArgument(NO_INPUTS) from error
 
 
 def inputs_of(definitions: dict[str, Any]) -> tuple[Any, ...]:
