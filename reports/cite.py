@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -16,38 +17,142 @@ if TYPE_CHECKING:
     from pudle.estimator import GradientEstimator
 
 #: The suite and the paper, as CITATION.cff has them; {version} is the installed one.
-SUITE = """@software{{pudle,
-  title = {{pudle: benchmarks of gradient estimators for unrolled inner algorithms}},
+SUITE = """@misc{{pudle,
+  title = {{{{pudle: benchmarks of gradient estimators for unrolled inner algorithms}}}},
   author = {{{{The pudle developers}}}},
-  version = {{{version}}},
-  license = {{MIT}},
+  year = {{2026}},
+  note = {{Version {version}, MIT license}},
 }}"""
 PAPER_KEY = "tolooshams2022stable"
 PAPER_TITLE = "Stable and Interpretable Unrolled Dictionary Learning"
 PAPER = """@article{tolooshams2022stable,
-  title = {Stable and Interpretable Unrolled Dictionary Learning},
+  title = {{Stable and Interpretable Unrolled Dictionary Learning}},
   author = {Tolooshams, Bahareh and Ba, Demba},
   journal = {Transactions on Machine Learning Research},
   year = {2022},
   note = {arXiv:2106.00058},
 }"""
-#: What BibTeX would take for markup.
-SPECIAL = str.maketrans({character: f"\\{character}" for character in "&%$#_{}"})
+#: What BibTeX or LaTeX would take for markup. Escaped braces would count as braces in BibTeX.
+SPECIAL = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_"},
+        "\\": r"\textbackslash{}",
+        "{": r"\textbraceleft{}",
+        "}": r"\textbraceright{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+    }
+)
+#: Conferences and journals that references call by their initials.
+CONFERENCES = {
+    "AAAI": "AAAI Conference on Artificial Intelligence",
+    "AISTATS": "International Conference on Artificial Intelligence and Statistics",
+    "ICLR": "International Conference on Learning Representations",
+    "ICML": "International Conference on Machine Learning",
+    "IJCAI": "International Joint Conference on Artificial Intelligence",
+    "NeurIPS": "Advances in Neural Information Processing Systems",
+}
+JOURNALS = {
+    "JMLR": "Journal of Machine Learning Research",
+    "TMLR": "Transactions on Machine Learning Research",
+}
+#: Words in the names of journals.
+JOURNAL_WORDS = re.compile(r"\b(?:Annals|Journal|Letters|Review|Transactions)\b|\bJ\.")
+#: An identifier on arXiv, which begins with the year and the month.
+ARXIV = re.compile(r"\barXiv[ :](?P<number>(?P<year>\d\d)\d\d\.\d{4,5})\b")
+YEAR = re.compile(r"\b(?:19|20)\d\d\b")
+#: The family name of an author, perhaps with others before it.
+NAME = r"(?:[^\s,]+ ){0,3}[^\W\d_a-z][^\s,]*"
+#: The authors of a reference: names before ``and`` and another one, before ``et al.``, or one name.
+AUTHORS = (
+    rf"(?P<names>{NAME}(?:, {NAME})*?) and (?P<last>{NAME})",
+    rf"(?P<names>{NAME}(?:, {NAME})*?) et al\.",
+    rf"(?P<names>{NAME})",
+)
+
+
+class Publication(NamedTuple):
+    """The parts of a reference such as ``Bai and Kolter, Deep Equilibrium Models, NeurIPS 2019``;
+    one that it does not name is empty.
+    """
+
+    #: Family names; ``others`` stands for those that are not named.
+    authors: Sequence[str]
+    title: str
+    #: Conference or journal, without the year.
+    venue: str
+    year: str
+
+    @classmethod
+    def of(cls, reference: str) -> Publication:
+        """Take a reference apart; one of another form is a title, perhaps with a year."""
+        *before, end = reference.split(", ")
+        arxiv, years = ARXIV.search(end), YEAR.findall(end)
+        year = f"20{arxiv['year']}" if arxiv else years[-1] if years else ""
+        if not year:
+            return cls((), reference, "", "")
+        venue = f"arXiv:{arxiv['number']}" if arxiv else " ".join(end.replace(year, "").split())
+        described = ", ".join(before)
+        for pattern in AUTHORS:
+            if match := re.fullmatch(rf"{pattern}, (?P<title>.+)", described):
+                parts = match.groupdict()
+                last = [parts["last"]] if "last" in parts else []
+                others = ["others"] if "et al" in pattern else []
+                return cls(
+                    [*parts["names"].split(", "), *last, *others], parts["title"], venue, year
+                )
+        return cls((), described or reference, venue if described else "", year)
+
+    @property
+    def kind(self) -> str:
+        """The type of the entry in BibTeX."""
+        if not self.venue:
+            return "misc"
+        return "inproceedings" if self.venue_field == "booktitle" else "article"
+
+    @property
+    def venue_field(self) -> str:
+        """The field that the venue is in: ``journal`` or ``booktitle``."""
+        known = self.venue in JOURNALS or self.venue.startswith("arXiv:")
+        return "journal" if known or JOURNAL_WORDS.search(self.venue) else "booktitle"
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The fields of the entry, those that are empty among them."""
+        title = self.title.translate(SPECIAL)
+        venue = (CONFERENCES | JOURNALS).get(self.venue, self.venue)
+        return {
+            # Doubled braces keep capitals, as in DrMAD.
+            "title": f"{{{title}}}",
+            "author": " and ".join(self.authors).translate(SPECIAL),
+            # Styles sort by this where there is no author.
+            "key": "" if self.authors else title,
+            self.venue_field: venue.translate(SPECIAL),
+            "year": self.year,
+        }
 
 
 def entry(reference: str, estimators: Iterable[str], used_keys: set[str]) -> str:
-    """Write a reference of estimators as a BibTeX entry that prints it whole, under a key that is
-    not taken yet, which is added to `used_keys`.
+    """Write a reference of estimators as a BibTeX entry, under a key that is not taken yet, which
+    is added to `used_keys`.
     """
-    years = re.findall(r"\b(?:19|20)\d\d\b", reference)
-    words = re.findall(r"[A-Za-z]+", reference)
-    title = next((word for word in words[1:] if len(word) > 3), "")
-    key = _unique_key(f"{words[0].lower()}{years[-1] if years else ''}{title.lower()}", used_keys)
-    lines = [f"@misc{{{key},", f"  note = {{{reference.translate(SPECIAL)}}},"]
-    if years:
-        lines.append(f"  year = {{{years[-1]}}},")
-    lines.append(f"  keywords = {{{', '.join(estimators).translate(SPECIAL)}}},")
-    return "\n".join([*lines, "}"])
+    publication = Publication.of(reference)
+    title_words = _letters_of(publication.title)
+    words = [
+        *("".join(_letters_of(name)) for name in publication.authors[:1]),
+        publication.year,
+        next((word for word in title_words if len(word) > 3), ""),
+    ]
+    key = _unique_key("".join(words).lower() or "reference", used_keys)
+    fields = publication.fields | {"keywords": ", ".join(estimators).translate(SPECIAL)}
+    lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
+    return "\n".join([f"@{publication.kind}{{{key},", *lines, "}"])
+
+
+def _letters_of(words: str) -> list[str]:
+    """Return the words of a text in plain letters, without accents."""
+    plain = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode()
+    return re.findall(r"[A-Za-z]+", plain)
 
 
 def bibtex(estimators: Iterable[type[GradientEstimator]], version: str) -> str:
