@@ -815,9 +815,32 @@ def test_the_fault_of_a_problem_is_told_as_it_is(tmp_path, monkeypatch) -> None:
         audit_target("mine.py:problem", (), 0.01)
 
 
-def test_a_name_that_a_file_lacks_is_wrong_usage(tmp_path) -> None:
-    (tmp_path / "mine.py").write_text("layer = inputs = print\n")
-    assert call("audit", "mine.py:other", cwd=tmp_path).returncode == 2
+#: A file with layers of all kinds, and with much that is no layer.
+LAYERS_IN_FILE = """
+import torch
+from math import sqrt
+
+class Twice(torch.autograd.Function):
+    pass
+
+applied = Twice.apply
+linear = torch.nn.Linear(3, 2)
+sine = lambda x: x.sin()
+size = 3
+inputs = lambda: torch.ones(size)
+step = lambda z, x: x
+
+def doubled(x):
+    return 2 * x
+"""
+
+
+@pytest.mark.parametrize("target, name", [("mine.py:other", "other"), ("mine.py", "layer")])
+def test_a_name_that_a_file_lacks_is_wrong_usage(tmp_path, target, name) -> None:
+    (tmp_path / "mine.py").write_text(LAYERS_IN_FILE)
+    process = call("audit", target, cwd=tmp_path)
+    said = f"no layer '{name}': choose from applied, linear, sine, doubled\n"
+    assert process.returncode == 2 and process.stderr.endswith(said), process
 
 
 def test_a_second_derivative_that_is_marked_as_none_is_not_told() -> None:

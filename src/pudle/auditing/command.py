@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Exit code for a gradient that is not right; 2 is wrong usage.
 NOT_RIGHT = 1
+#: Options of the audit that a file may define.
+OPTIONS = "loss", "residual", "step", "tighten"
 #: What a file asks for that makes no problem either.
 NO_INPUTS = (
     "the file has no `inputs()`: define it, it returns what the layer is called with (to audit a"
@@ -100,7 +102,7 @@ def audit_target(target: str, wrt: tuple[str, ...], tolerance: float) -> tuple[s
     if "inputs" not in definitions:
         report: Audit = audit(make_dataset(target, path).problem(), wrt=wrt_of(wrt))
     elif not callable(layer := definitions.get(name or "layer")):
-        raise InvalidArgument("the file defines no such layer: name its function")
+        raise InvalidArgument(no_such_layer(name or "layer", definitions))
     else:
         report = audit(layer, *inputs_of(definitions), **options_of(definitions), wrt=wrt_of(wrt))
     return repr(report), report.passes(tolerance)
@@ -120,6 +122,27 @@ def make_dataset(target: str, path: Path | None) -> "Dataset":
         raise InvalidArgument(NO_INPUTS) from error
 
 
+def no_such_layer(name: str, definitions: dict[str, Any]) -> str:
+    """Say that a file defines no layer of a name, and list what may be one: modules and functions
+    that are defined there.
+    """
+    choices = [
+        key
+        for key, value in definitions.items()
+        if callable(value)
+        and not isinstance(value, type)
+        and not key.startswith("_")
+        and key not in ("inputs", *OPTIONS)
+        # An imported function has the name that it was given elsewhere.
+        and (
+            getattr(value, "__module__", None) == definitions["__name__"]
+            or getattr(value, "__name__", None) != key
+        )
+    ]
+    remedy = f"choose from {', '.join(choices)}" if choices else "it defines no function or module"
+    return f"the file defines no layer {name!r}{names.nearest(name, choices)}: {remedy}"
+
+
 def inputs_of(definitions: dict[str, Any]) -> tuple[Any, ...]:
     """Call the function `inputs` of a file, and return what it returns as a tuple."""
     from torch import Tensor
@@ -130,8 +153,7 @@ def inputs_of(definitions: dict[str, Any]) -> tuple[Any, ...]:
 
 def options_of(definitions: dict[str, Any]) -> dict[str, Any]:
     """Return the options of the audit that a file defines."""
-    names_of_options = "loss", "residual", "step", "tighten"
-    return {name: definitions[name] for name in names_of_options if name in definitions}
+    return {name: definitions[name] for name in OPTIONS if name in definitions}
 
 
 def wrt_of(arguments: tuple[str, ...]) -> list[int | str] | None:
