@@ -695,6 +695,19 @@ def test_wrong_usage_is_told() -> None:
         pudle.audit(lambda x: x * x.detach() ** 2, X[:2], tighten="steps")
 
 
+@pytest.mark.parametrize(
+    "cls, remedy",
+    [
+        (torch.nn.Tanh, r"an object, such as layer = Tanh\(\)"),
+        (pudle.FixedPoint, r"an object, such as layer = FixedPoint\(\)"),
+        (torch.autograd.Function, r"its function, such as layer = Function.apply"),
+    ],
+)
+def test_a_class_is_no_layer(cls, remedy) -> None:
+    with pytest.raises(pudle.InvalidArgument, match=f"^{cls.__name__} is a class: audit {remedy}$"):
+        pudle.audit(cls, X)
+
+
 def test_problems_are_audited_as_they_are() -> None:
     problem = pudle.FixedPoint(X, tanh_step, lambda z, theta: (z**2).sum(), 0 * X)
     assert [part.verdict for part in pudle.audit(problem).parts] == 4 * ["right"]

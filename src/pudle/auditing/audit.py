@@ -139,6 +139,8 @@ def audit(
         options = {"wrt": wrt, "loss": loss, "residual": residual, "step": step, "tighten": tighten}
         refuse_for_problem(inputs, options)
         return audit_in_words(problem_verdicts(layer, seed))
+    if isinstance(layer, type):
+        raise InvalidArgument(class_for_layer(layer))
     chosen = (wrt,) if isinstance(wrt, int | str) else tuple(wrt or ())
     subject = Layer(layer, inputs, chosen, loss, seed)
     if wrt is None:
@@ -147,6 +149,14 @@ def audit(
         raise InvalidArgument("no input and no parameter is a tensor of real or complex numbers")
     equation = ("residual", residual) if residual else ("step", step) if step else None
     return audit_in_words(layer_verdicts(subject, equation, tighten))
+
+
+def class_for_layer(cls: type) -> str:
+    """Say that a class is no layer, and what is one."""
+    name = cls.__name__
+    if issubclass(cls, torch.autograd.Function):
+        return f"{name} is a class: audit its function, such as layer = {name}.apply"
+    return f"{name} is a class: audit an object, such as layer = {name}()"
 
 
 def refuse_for_problem(inputs: Sequence[object], options: Mapping[str, object]) -> None:
