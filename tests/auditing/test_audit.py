@@ -22,6 +22,7 @@ import pudle
 from pudle.auditing.command import audit_target
 from pudle.auditing.mistakes import LikelyMistakes, Mistake, MistakeKind, likeliest
 from pudle.measuring.case import Case
+from pudle.testing import assert_gradient
 
 PUBLISHED = runpy.run_path(str(ROOT / "examples" / "audit" / "published.py"))
 drawn, function = PUBLISHED["drawn"], PUBLISHED["layer"]
@@ -706,6 +707,15 @@ def test_wrong_usage_is_told() -> None:
 def test_a_class_is_no_layer(cls, remedy) -> None:
     with pytest.raises(pudle.InvalidArgument, match=f"^{cls.__name__} is a class: audit {remedy}$"):
         pudle.audit(cls, X)
+
+
+@pytest.mark.parametrize("pack", [tuple, list])
+def test_tensors_in_a_tuple_are_to_be_passed_apart(pack) -> None:
+    said = f"^input 0 is a {pack.__name__}: pass its tensors apart, as"
+    with pytest.raises(pudle.InvalidArgument, match=said):
+        assert_gradient(torch.mul, pack([X, X]))
+    with pytest.raises(pudle.InvalidArgument, match="^no input and no parameter is a tensor"):
+        pudle.audit(torch.mul, 2, pack([3]))
 
 
 def test_problems_are_audited_as_they_are() -> None:

@@ -146,7 +146,7 @@ def audit(
     if wrt is None:
         subject = replace(subject, wrt=default_wrt(subject))
     if not subject.wrt:
-        raise InvalidArgument("no input and no parameter is a tensor of real or complex numbers")
+        raise InvalidArgument(nothing_to_audit(inputs))
     equation = ("residual", residual) if residual else ("step", step) if step else None
     return audit_in_words(layer_verdicts(subject, equation, tighten))
 
@@ -157,6 +157,17 @@ def class_for_layer(cls: type) -> str:
     if issubclass(cls, torch.autograd.Function):
         return f"{name} is a class: audit its function, such as layer = {name}.apply"
     return f"{name} is a class: audit an object, such as layer = {name}()"
+
+
+def nothing_to_audit(inputs: Sequence[object]) -> str:
+    """Say that no input is a tensor of numbers, and that tensors in a tuple are to be passed apart
+    if an input is one.
+    """
+    for index, value in enumerate(inputs):
+        if isinstance(value, tuple | list) and any(map(is_number_tensor, value)):
+            kind = type(value).__name__
+            return f"input {index} is a {kind}: pass its tensors apart, as *inputs() does"
+    return "no input and no parameter is a tensor of real or complex numbers"
 
 
 def refuse_for_problem(inputs: Sequence[object], options: Mapping[str, object]) -> None:
