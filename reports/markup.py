@@ -207,11 +207,16 @@ def _not_a_formula(value: object) -> object:
 
 def latex(value: Shown) -> str:
     """Return a value escaped for LaTeX: details of a cell get lines of their own, and the best cell
-    of a column is bold.
+    of a column is bold, as are the algorithm and the ties of an answer.
     """
     cell = value if isinstance(value, Cell) else Cell(value)
     if cell.details:
-        lines = [latex(Cell(cell.text, best=cell.best)), *map(latex, cell.details)]
+        # The algorithm of the best pair, and what ties with it, are bold as well; remarks are not.
+        named = [
+            latex(Cell(line, best=cell.best and line.startswith(("with ", "or "))))
+            for line in cell.details
+        ]
+        lines = [latex(Cell(cell.text, best=cell.best)), *named]
         return rf"\pudlelines{{{NEXT_LINE.join(lines)}}}"
     escaped = re.sub("`([^`]+)`", r"\\texttt{\1}", cell.text.translate(LATEX))
     for name, symbol in SYMBOLS.items():

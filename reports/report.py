@@ -174,15 +174,20 @@ MEASURED_AGAINST = {
 #: Captions in LaTeX, where a table stands alone.
 CAPTION_ANSWERS = (
     f"Which estimator to use: the cheapest with an error of at most {text.number(ERROR, 1)} on"
-    " every seed, else the one that comes closest. ≤ before a depth: the error holds from there on,"
-    f" and fewer layers may do. Memory: added peak at that depth. {text.STARRED.capitalize()}."
+    " every seed, else the one that comes closest."
 )
+CAPTION_UNTIMED_ANSWERS = (
+    "Which estimator to use: one of least depth with an error of at most"
+    f" {text.number(ERROR, 1)} on every seed, else the one that comes closest; nothing was timed."
+)
+CAPTION_ANSWER_DEPTH = " ≤ before a depth: the error holds from there on, and fewer layers may do."
+CAPTION_ANSWER_COSTS = f" Memory: added peak at that depth. {text.STARRED.capitalize()}."
 CAPTION_CASE = (
     ". Error: median over the seeds, with their range in brackets; at the bound: the reference"
     " certifies no smaller one. ≤ before a depth: every seed has the error from there on, with the"
-    " range of their own depths in brackets. Memory: added peak at the deepest timed depth."
-    f" {text.STARRED.capitalize()}."
+    " range of their own depths in brackets."
 )
+CAPTION_CASE_COSTS = f" Memory: added peak at the deepest timed depth. {text.STARRED.capitalize()}."
 CAPTION_COSTS = (
     " Brackets of a time: quartiles over rounds. Measured on {Processor}; threads: {Threads}."
 )
@@ -379,14 +384,16 @@ class Report:
         """
         parts, profile = [PREAMBLE], self.results.profile
         if self.results.cases:
+            is_timed = bool(tables.where_timed(self.results))
             costs = CAPTION_COSTS.format_map(defaultdict(str, self.facts))
-            costs *= bool(tables.where_timed(self.results))
-            chosen = answers_table(self.results, self.answers).without("why")
-            caption = CAPTION_ANSWERS + costs
+            without = ["why"] if is_timed else ["why", "time", "memory"]
+            chosen = answers_table(self.results, self.answers).without(*without)
+            caption = CAPTION_ANSWERS if is_timed else CAPTION_UNTIMED_ANSWERS
+            caption += CAPTION_ANSWER_DEPTH + (CAPTION_ANSWER_COSTS + costs) * is_timed
             parts.append(markup.latex_table(chosen, caption, f"tab:answers-{profile}"))
             for case in self.by_case:
                 table = case.summary.without(f"time / {BASE}", "status")
-                caption = case.caption + CAPTION_CASE + costs
+                caption = case.caption + CAPTION_CASE + (CAPTION_CASE_COSTS + costs) * is_timed
                 parts.append(markup.latex_table(table, caption, f"tab:{case.name}"))
             for case in self.by_case:
                 rates = tables.rates_table(self.results, case.rows)

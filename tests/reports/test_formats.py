@@ -110,6 +110,35 @@ def test_latex_is_plain_text_with_whole_tables_that_compile(timed, tmp_path):
         pytest.skip("needs pdflatex or tectonic")
 
 
+@pytest.mark.parametrize("are_timed", [False, True])
+def test_answers_in_latex_are_those_of_least_depth_where_nothing_was_timed(tmp_path, are_timed):
+    """They are not called the cheapest then, nothing is said of costs, and all of a tie is bold as
+    in the Markdown.
+    """
+    names = ["backprop", "analytic"]
+    # At each depth both have the same error.
+    errors = scores(CURVES["backprop"])
+    home = write(tmp_path, [record(case(), name, scores=errors) for name in names])
+    if are_timed:
+        write_costs(home, names, [1.0, 2.0, 3.0, 6.0], memory=[2.0**21] * 4)
+    report = Report(load(home, "quick"))
+    latex = report.latex()
+    answers, case_table, *_ = re.findall(r"\\begin\{table\}.*?\\end\{table\}", latex, re.DOTALL)
+    assert ("the cheapest" in answers) is are_timed
+    assert ("one of least depth" in answers and "; nothing was timed." in answers) is not are_timed
+    for table in (answers, case_table):
+        for words in ("Memory: added peak", "estimated from the costs", "Measured on", "& memory"):
+            assert (words in table) is are_timed, words
+    lines = [r"\textbf{backprop}", r"\textbf{with ista(step=0.2)}"]
+    if not are_timed:
+        lines.append(r"\textbf{or analytic with ista(step=0.2)}")
+        in_markdown = "**backprop with ista(step=0.2) or analytic with ista(step=0.2)**"
+        assert in_markdown in report.markdown()
+    assert rf"\pudlelines{{{markup.NEXT_LINE.join(lines)}}} &" in answers
+    document = r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx}\begin{document}"
+    compile_latex(tmp_path, document + latex + r"\end{document}")
+
+
 def compile_latex(folder, document):
     """Compile a document without a box that is too wide; tell whether there is a program for it."""
     engine = shutil.which("pdflatex") or shutil.which("tectonic")
