@@ -640,6 +640,22 @@ def test_inputs_stand_in_their_order_and_one_that_is_not_right_comes_first(facto
     assert report.error == max(part.error for part in report.parts)
 
 
+@pytest.mark.parametrize("name", [1, "w", "input 1 (w)"])
+def test_an_input_is_chosen_by_what_messages_call_it(name) -> None:
+    report = pudle.audit(two_inputs(1.5), X, X + 3, wrt=name)
+    assert [part.name for part in report.parts] == ["input 1 (w)"] and report.verdict == "wrong"
+
+
+def test_parameters_are_chosen_by_what_messages_call_them() -> None:
+    module = torch.nn.Linear(N, 2)
+    module.input = torch.nn.Parameter(torch.ones(1))
+    for name, chosen in (("parameter bias", "bias"), ("input", "input")):
+        (part,) = pudle.audit(module, X, wrt=name).parts
+        assert part.name == f"parameter {chosen}"
+    both = pudle.audit(torch.nn.Linear(N, 2), X, wrt=("input", "bias", 0))
+    assert [part.name for part in both.parts] == ["input 0 (input)", "parameter bias"]
+
+
 def test_every_line_says_what_is_exact_and_how_far_it_is_off_in_its_own_dtype() -> None:
     lines = repr(pudle.audit(two_inputs(1.0), X.float(), X.float() + 3)).splitlines()
     number = r"\d\.?\d*(e-\d+)?"
@@ -690,7 +706,7 @@ def test_wrong_usage_is_told() -> None:
         pudle.audit(torch.nn.Linear(N, 2).double(), X, step=tanh_step)
     with pytest.raises(pudle.InvalidArgument, match="raises ValueError where input 0"):
         pudle.audit(lambda x: torch.distributions.Bernoulli(x).probs, EYE[0])
-    with pytest.raises(pudle.InvalidArgument, match="choose from 0, 'weight', 'bias'"):
+    with pytest.raises(pudle.InvalidArgument, match="choose from 0 or 'input', 'weight', 'bias'"):
         pudle.audit(torch.nn.Linear(N, 2), X, wrt="weights")
     with pytest.raises(pudle.InvalidArgument, match="tighten='steps'"):
         pudle.audit(lambda x: x * x.detach() ** 2, X[:2], tighten="steps")

@@ -102,8 +102,9 @@ def audit(
     *inputs : object
         What it is called with. It is audited in float64 if it follows the dtype of its inputs.
     wrt : int, str or sequence of them, optional
-        The inputs, by number, and the parameters of a module, by name, whose gradients are meant;
-        by default all inputs of numbers, and all parameters that require gradients.
+        The inputs, by number or by the name of the argument, and the parameters of a module, by
+        name, whose gradients are meant; by default all inputs of numbers, and all parameters that
+        require gradients.
     loss : callable, optional
         ``loss(output)`` or ``loss(output, *inputs)``, a scalar tensor; by default a random
         combination of the outputs.
@@ -143,8 +144,8 @@ def audit(
         raise InvalidArgument(class_for_layer(layer))
     chosen = (wrt,) if isinstance(wrt, int | str) else tuple(wrt or ())
     subject = Layer(layer, inputs, chosen, loss, seed)
-    if wrt is None:
-        subject = replace(subject, wrt=default_wrt(subject))
+    keys = map(subject.key_of, chosen) if wrt is not None else default_wrt(subject)
+    subject = replace(subject, wrt=tuple(dict.fromkeys(keys)))
     if not subject.wrt:
         raise InvalidArgument(nothing_to_audit(inputs))
     equation = ("residual", residual) if residual else ("step", step) if step else None

@@ -30,7 +30,7 @@ NO_INPUTS = (
     "--wrt",
     multiple=True,
     metavar="INPUT",
-    help="Number of an input or name of a parameter of the layer, once for each [default: all].",
+    help="Number or name of an input, or name of a parameter, once for each [default: all].",
 )
 @click.option(
     "--tolerance",
@@ -157,5 +157,5 @@ def options_of(definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def wrt_of(arguments: tuple[str, ...]) -> list[int | str] | None:
-    """Read numbers of inputs and names of parameters; None stands for all."""
+    """Read numbers and names of inputs and parameters; None stands for all."""
     return [int(text) if text.isdigit() else text for text in arguments] or None

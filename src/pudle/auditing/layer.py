@@ -121,10 +121,10 @@ class Layer:
         for index, name in enumerate(self.wrt):
             tensor = candidates.get(name)
             if not is_number_tensor(tensor):
-                usable = [repr(key) for key, value in candidates.items() if is_number_tensor(value)]
+                usable = [key for key, value in candidates.items() if is_number_tensor(value)]
                 raise InvalidArgument(
                     f"wrt={name!r} is no tensor of real or complex numbers among inputs and"
-                    f" parameters: choose from {', '.join(usable)}"
+                    f" parameters: choose from {', '.join(map(self.shown_key, usable))}"
                 )
             (real,) = real_tensors(tensor.detach())
             span = slice(start, start := start + real.numel())
@@ -146,6 +146,11 @@ class Layer:
         """
         if isinstance(name, str):
             return f"parameter {name}"
+        argument = self.argument_name(name)
+        return f"input {name} ({argument})" if argument else f"input {name}"
+
+    def argument_name(self, index: int) -> str:
+        """Return what the layer's signature calls an input, empty where it does not tell."""
         with contextlib.suppress(ValueError, TypeError, IndexError):
             # A module's call and the apply of a function do not tell.
             owner = getattr(self.call, "__self__", self.call)
@@ -153,9 +158,28 @@ class Layer:
             parameters = [
                 parameter for parameter in signature.parameters.values() if parameter.name != "ctx"
             ]
-            if parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
-                return f"input {name} ({parameters[name].name})"
-        return f"input {name}"
+            if parameters[index].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+                return parameters[index].name
+        return ""
+
+    def key_of(self, name: int | str) -> int | str:
+        """Return the number of an input that is named as its argument, or as messages call it, and
+        any other name or number as it is; a parameter of the module comes before an argument of
+        that name.
+        """
+        if isinstance(name, int) or name in dict(self.module.named_parameters()):
+            return name
+        for index in range(len(self.inputs)):
+            if name in (self.argument_name(index), self.label(index)):
+                return index
+        return name.removeprefix("parameter ")
+
+    def shown_key(self, key: int | str) -> str:
+        """Return what a choice is written as: a name in quotes, or a number, with the name of the
+        argument that may be given in its place.
+        """
+        argument = self.argument_name(key) if isinstance(key, int) else ""
+        return f"{key!r} or {argument!r}" if argument else repr(key)
 
     def with_symmetric_parts(self) -> "Layer":
         """Return the layer with those symmetric matrices marked of which it reads one half alone,
