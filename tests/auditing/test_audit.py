@@ -734,6 +734,24 @@ def test_tensors_in_a_tuple_are_to_be_passed_apart(pack) -> None:
         pudle.audit(torch.mul, 2, pack([3]))
 
 
+def test_an_equation_that_fails_is_told_by_what_does_not_fit() -> None:
+    another = torch.nn.Linear(N, N)
+    audited = torch.nn.Linear(N, N)
+    for residual, remedy in (
+        (lambda z, x: z - another(x), "parameters of the audited module meanwhile: let residual"),
+        (lambda z, x: z[:, :2] - audited(x), "let the layer return the z that residual takes"),
+        (lambda z: z, "it is called with z and as many inputs as the layer, here 1"),
+    ):
+        with pytest.raises(pudle.InvalidArgument) as caught:
+            pudle.audit(audited, BATCH.float(), residual=residual)
+        (said,) = str(caught.value).splitlines()
+        assert said.partition("): ")[2].count(remedy) == 1, said
+    # The parameters of the module itself are converted.
+    assert pudle.audit(audited, BATCH.float(), residual=lambda z, x: z - audited(x)).verdict == (
+        "right"
+    )
+
+
 def test_problems_are_audited_as_they_are() -> None:
     problem = pudle.FixedPoint(X, tanh_step, lambda z, theta: (z**2).sum(), 0 * X)
     assert [part.verdict for part in pudle.audit(problem).parts] == 4 * ["right"]

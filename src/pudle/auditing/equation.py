@@ -40,6 +40,9 @@ FAR = 0.01
 POOR_CONDITION = 1e8
 #: Share of the input from which differences of refined solutions start.
 NEAR = 2.0**-10
+#: What the texts of errors about dtypes and about shapes have.
+DTYPE_WORDS = ("dtype", "scalar type", "double")
+SHAPE_WORDS = ("shape", "size", "dimension", "dim ")
 #: The layer's solution and the refined one.
 STATES = 2
 
@@ -216,7 +219,7 @@ class Equation:
             except Exception as error:
                 raise InvalidArgument(
                     f"{self.name}(z, *inputs) fails where z is what the layer returns"
-                    f" ({first_line(error)}): let the layer return the z that {self.name} takes"
+                    f" ({first_line(error)}): {self.remedy(error)}"
                 ) from error
         after = torch.cat([leaf.flatten() for leaf in leaves if isinstance(leaf, Tensor)])
         if after.shape != state.shape:
@@ -225,6 +228,21 @@ class Equation:
                 f" {state.numel()}: return as many"
             )
         return after
+
+    def remedy(self, error: Exception) -> str:
+        """Return what to do about an error that the function raised: its text tells whether dtypes
+        or shapes do not fit.
+        """
+        text = str(error).lower()
+        if any(word in text for word in DTYPE_WORDS):
+            return (
+                "z and the inputs are in float64, and so are the parameters of the audited module"
+                f" meanwhile: let {self.name} use these, and convert other tensors to z.dtype"
+            )
+        if any(word in text for word in SHAPE_WORDS):
+            return f"let the layer return the z that {self.name} takes"
+        n_inputs = len(self.layer.inputs)
+        return f"it is called with z and as many inputs as the layer, here {n_inputs}"
 
     def step(self, state: Tensor, theta: Tensor) -> Tensor:
         """Advance a state by the step that was given; with a residual subtract it, in units in
