@@ -5,7 +5,7 @@ refined.
 import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -204,23 +204,28 @@ class Equation:
         )
 
     def evaluate(self, state: Tensor, theta: Tensor) -> Tensor:
-        """Evaluate the function at a state, and return a vector.
+        """Evaluate the function at a state, and return a vector, as `evaluate_inputs` does.
 
         Parameters of a module are exchanged meanwhile.
+        """
+        with self.double_layer.inputs_at(theta) as inputs:
+            return self.evaluate_inputs(state, inputs)
+
+    def evaluate_inputs(self, state: Tensor, inputs: Sequence[object]) -> Tensor:
+        """Evaluate the function at a state with these inputs, and return a vector.
 
         Raises
         ------
         InvalidArgument
             If the function fails there, or returns another number of entries than the layer.
         """
-        with self.double_layer.inputs_at(theta) as inputs:
-            try:
-                leaves = tree_leaves(self.function(self.as_returned(state), *inputs))
-            except Exception as error:
-                raise InvalidArgument(
-                    f"{self.name}(z, *inputs) fails where z is what the layer returns"
-                    f" ({first_line(error)}): {self.remedy(error)}"
-                ) from error
+        try:
+            leaves = tree_leaves(self.function(self.as_returned(state), *inputs))
+        except Exception as error:
+            raise InvalidArgument(
+                f"{self.name}(z, *inputs) fails where z is what the layer returns"
+                f" ({first_line(error)}): {self.remedy(error)}"
+            ) from error
         after = torch.cat([leaf.flatten() for leaf in leaves if isinstance(leaf, Tensor)])
         if after.shape != state.shape:
             raise InvalidArgument(
@@ -245,10 +250,18 @@ class Equation:
         return f"it is called with z and as many inputs as the layer, here {n_inputs}"
 
     def step(self, state: Tensor, theta: Tensor) -> Tensor:
-        """Advance a state by the step that was given; with a residual subtract it, in units in
-        which a step of its size is one of the solution's.
+        """Advance a state by the step that was given, as `step_of_inputs` does.
+
+        Parameters of a module are exchanged meanwhile.
         """
-        after = self.evaluate(state, theta)
+        with self.double_layer.inputs_at(theta) as inputs:
+            return self.step_of_inputs(state, inputs)
+
+    def step_of_inputs(self, state: Tensor, inputs: Sequence[object]) -> Tensor:
+        """Advance a state by the step that was given, with these inputs; with a residual subtract
+        it, in units in which a step of its size is one of the solution's.
+        """
+        after = self.evaluate_inputs(state, inputs)
         return after if self.name == "step" else state - after / self.unit
 
     def loss(self, state: Tensor, theta: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from .mistakes import (
     mistakes_without_equation,
     own_factors,
 )
+from .places import mistakes_at_places
 
 #: Entries of inputs and outputs up to which their Jacobian is looked at for a mistake.
 MAX_JACOBIAN = 256
@@ -323,6 +324,7 @@ def gradient_candidates(evidence: PartEvidence, compared: Array) -> Iterator[Can
         )
         for mistake, gradients in candidates:
             yield mistake, gradients[part.span]
+        yield from mistakes_at_places(implicit, part)
 
 
 def nonlinear_candidates(evidence: PartEvidence, compared: Array) -> Iterator[Candidate]:

@@ -240,13 +240,19 @@ class Layer:
 
     @contextlib.contextmanager
     def inputs_at(self, theta: Tensor) -> Iterator[list[object]]:
-        """Yield the inputs with the parts of a theta in their place.
+        """Yield the inputs with the parts of a theta in their place, as `inputs_with` does."""
+        with self.inputs_with(self.tensors_at(theta)) as inputs:
+            yield inputs
+
+    @contextlib.contextmanager
+    def inputs_with(self, tensors: Sequence[Tensor]) -> Iterator[list[object]]:
+        """Yield the inputs with tensors in the place of the parts.
 
         Parameters of the module are exchanged for tensors meanwhile, and put back at the end.
         """
         inputs = [*self.inputs]
         with contextlib.ExitStack() as afterwards:
-            for name, tensor in zip(self.wrt, self.tensors_at(theta), strict=True):
+            for name, tensor in zip(self.wrt, tensors, strict=True):
                 if isinstance(name, int):
                     inputs[name] = tensor
                 else:

@@ -26,6 +26,8 @@ from .layer import Array, AuditedPart, real_tensors
 MAX_TERMS = 60
 #: Powers of ten between which a damping is looked for, as a share of the system's norm.
 DAMPING_EXPONENTS = (-7.0, 1.0)
+#: Share of an error of the gradient that a mistake at places, of which many are tried, may leave.
+BY_CHANCE = 1e-3
 #: Factors of the Jacobian that are tried.
 JACOBIAN_FACTORS = (-1.5, 1.5)
 
@@ -76,6 +78,11 @@ class MistakeKind(Enum):
     MINIMUM_NORM = auto()
     DAMPED = auto()
     FACTOR_OF_JACOBIAN = auto()
+    # Of places where an equation uses an input.
+    PLACES_MISSING = auto()
+    PLACES_HALVED = auto()
+    PLACES_NEGATED = auto()
+    PLACES_DOUBLED = auto()
     # Of several calls.
     STALE = auto()
     NOT_DETERMINISTIC = auto()
@@ -89,6 +96,13 @@ FITTED = {
     MistakeKind.MULTIPLE,
     MistakeKind.DAMPED,
     MistakeKind.FACTOR_OF_JACOBIAN,
+}
+#: Mistakes in terms of a gradient that come through single places, and the factor of such a term.
+OF_PLACES = {
+    MistakeKind.PLACES_MISSING: 0.0,
+    MistakeKind.PLACES_HALVED: 0.5,
+    MistakeKind.PLACES_NEGATED: -1.0,
+    MistakeKind.PLACES_DOUBLED: 2.0,
 }
 #: Mistakes that may be a solver's that stops early.
 PERHAPS_A_SOLVER = FITTED | {
@@ -106,11 +120,24 @@ PERHAPS_A_SOLVER = FITTED | {
 
 
 class Mistake(NamedTuple):
-    """A mistake, with the numbers that belong to its kind, and the name of another part."""
+    """A mistake.
+
+    Attributes
+    ----------
+    kind : MistakeKind
+    numbers : tuple of float
+        Those that belong to its kind; of places how many there are, then which of them are wrong,
+        from 1.
+    name : str
+        The part that is exchanged, or whose places are meant.
+    computed : bool
+        Whether the places are those of what the equation computes from that part.
+    """
 
     kind: MistakeKind
     numbers: tuple[float, ...] = ()
     name: str = ""
+    computed: bool = False
 
 
 #: A mistake, and the gradient that it leads to.
@@ -135,15 +162,28 @@ def likeliest(
     """Return at most two of the mistakes that explain a gradient about as well as the best one
     does, none if nothing explains it, and whether one is among them that no solver makes by
     stopping early: then only such ones.
+
+    A mistake at places is none that a solver makes if it explains three entries or more, so closely
+    that it is no chance, and no truncated series explains them.
     """
     errors = {
         mistake: error for error, mistake in explaining(gradient, expected, candidates, slack)
     }
     limit = 3 * min(errors.values(), default=0.0) + EXACT
-    mistakes = [mistake for mistake, error in errors.items() if error <= limit]
-    if gradient.size <= 2:
-        mistakes = [mistake for mistake in mistakes if mistake.kind not in FITTED]
-    certain = [mistake for mistake in mistakes if mistake.kind not in PERHAPS_A_SOLVER]
+    close = min(ROUNDED, BY_CHANCE * distance(gradient, expected))
+    few = gradient.size <= 2
+    perhaps_series = any(mistake.kind is MistakeKind.SERIES for mistake in errors)
+    mistakes, certain = list[Mistake](), list[Mistake]()
+    for mistake, error in errors.items():
+        if mistake.kind in OF_PLACES:
+            usable = not few or error <= close
+            no_solver = not few and error <= close and not perhaps_series
+        else:
+            usable = not few or mistake.kind not in FITTED
+            no_solver = mistake.kind not in PERHAPS_A_SOLVER
+        if usable and error <= limit:
+            mistakes.append(mistake)
+            certain += [mistake] if no_solver else []
     return LikelyMistakes(bool(certain), tuple(certain or mistakes)[:2])
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..text import count, number
+from ..text import count, listing, number
 from . import equation, expected, verdicts
 from .equation import Refusal
 from .expected import ExpectedGradient, Obstacle, Source
@@ -66,6 +66,7 @@ def report(parts: Sequence[PartAudit]) -> str:
 
 # --- mistakes
 
+THROUGH_PLACES = "the derivative through the {places} places where the equation uses {used}"
 OWN_FACTOR = "has a factor of its own, {0:.3g} to {1:.3g}"
 #: What each kind of mistake is called, with its numbers and the name of another part.
 MISTAKES = {
@@ -116,6 +117,10 @@ MISTAKES = {
     MistakeKind.MINIMUM_NORM: "a minimum-norm solve leaves out {singular_values}",
     MistakeKind.DAMPED: "the system is damped by {0:.3g} times the identity",
     MistakeKind.FACTOR_OF_JACOBIAN: "the system has I {sign} {magnitude:.3g} J in place of I - J",
+    MistakeKind.PLACES_MISSING: f"{THROUGH_PLACES} is missing",
+    MistakeKind.PLACES_HALVED: f"{THROUGH_PLACES} is halved",
+    MistakeKind.PLACES_NEGATED: f"{THROUGH_PLACES} has the wrong sign",
+    MistakeKind.PLACES_DOUBLED: f"{THROUGH_PLACES} is doubled",
     MistakeKind.STALE: "a stale solution, that of another call: keep it in ctx, not on the layer",
     MistakeKind.NOT_DETERMINISTIC: "not deterministic: two calls differ by {size} of the gradient",
     MistakeKind.ACCUMULATED: "accumulated: each call adds to the gradient of the calls before",
@@ -127,7 +132,8 @@ MISTAKES = {
 
 def mistake_in_words(mistake: Mistake) -> str:
     """Name a mistake."""
-    first = mistake.numbers[0] if mistake.numbers else 0.0
+    first, *others = mistake.numbers or (0.0,)
+    ordinals = listing([ordinal(int(place)) for place in others])
     return MISTAKES[mistake.kind].format(
         *mistake.numbers,
         name=mistake.name,
@@ -135,7 +141,14 @@ def mistake_in_words(mistake: Mistake) -> str:
         sign="+" if first < 0 else "-",
         magnitude=abs(first),
         singular_values=count(int(first), "singular value"),
+        places=f"{ordinals} of the {first:.0f}",
+        used=f"what it computes from {mistake.name}" if mistake.computed else mistake.name,
     )
+
+
+def ordinal(place: int) -> str:
+    """Write the place of one of few in a row: ``1st``, ``2nd``, ``3rd``, ``4th``."""
+    return {1: "1st", 2: "2nd", 3: "3rd"}.get(place, f"{place}th")
 
 
 # --- where an expected gradient comes from
