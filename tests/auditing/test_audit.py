@@ -914,3 +914,45 @@ def test_a_mistake_whose_number_is_fitted_explains_no_single_number(
     gradient, series = np.linspace(0.7, 0.9, size), Mistake(MistakeKind.SERIES, (7,))
     likely = likeliest(gradient, 1.01 * gradient[::-1], [(series, gradient)], 1e-2)
     assert likely == LikelyMistakes(False, (series,) if explained else ())
+
+
+#: A gradient that no known mistake explains, and what would name more.
+UNNAMED = function(torch.sin, lambda d, z, x: d * (1 + x.abs()).log())
+SIZE_OF_NAMES = "where inputs and outputs have at most 256 entries"
+
+
+@pytest.mark.parametrize(
+    "x, options, more",
+    [
+        (X, {}, "; more have a name with step= or residual="),
+        (X, {"residual": lambda z, x: z - x.sin()}, ""),
+        (drawn(300), {}, f"; more have a name with step= or residual= and {SIZE_OF_NAMES}"),
+        (drawn(300), {"residual": lambda z, x: z - x.sin()}, f"; more have a name {SIZE_OF_NAMES}"),
+    ],
+)
+def test_a_gradient_that_no_known_mistake_explains_is_told_so(x, options, more) -> None:
+    report = pudle.audit(UNNAMED, x, **options)
+    assert (report.verdict, report.mistake) == ("wrong", "")
+    assert repr(report).splitlines()[1:] == [f"  no known mistake explains it{more}"]
+
+
+def test_a_problem_whose_mistake_has_no_name_is_not_asked_for_an_equation() -> None:
+    problem = pudle.FixedPoint(
+        X, lambda z, theta: z / 2 + UNNAMED(theta), lambda z, _: (z**2).sum(), 0 * X
+    )
+    lines = repr(pudle.audit(problem)).splitlines()
+    assert lines[0].startswith("wrong: ") and lines[1] == "  no known mistake explains it"
+
+
+def test_that_no_mistake_is_known_is_told_where_a_gradient_is_off_and_none_is_named() -> None:
+    undecided = function(iterated, lambda d, *_: SQUARE @ d)
+    report = pudle.audit(undecided, X)
+    assert report.verdict == "undecided" and "no known mistake" in repr(report)
+    for named in (
+        pudle.audit(torch.sin, X),
+        pudle.audit(exp(lambda d, z: -d * z), X),
+        pudle.audit(torch.relu, 0 * X),
+        pudle.audit(lambda x: torch.where(x > 0, x.sqrt(), x), X),
+        pudle.audit(exp(lambda d, z: d * z * (1 + torch.randn(z.shape).double())), BATCH),
+    ):
+        assert "no known mistake" not in repr(named), named

@@ -18,7 +18,7 @@ from .evidence import LayerEvidence, observe
 from .layer import Array, Layer, in_double, in_double_precision, is_number_tensor, root_mean_square
 from .rules import judge_layer
 from .sentences import PartAudit, in_words, report
-from .verdicts import InDtype, Outcome, Verdict, worst_first
+from .verdicts import InDtype, NoKnownMistake, Outcome, Reason, Verdict, worst_first
 
 Function = Callable[..., object]
 #: Layers that lead to the state at which a problem's own layer is audited.
@@ -279,8 +279,16 @@ def problem_verdicts(problem: Problem, seed: int) -> list[Verdict]:
         layer = Layer(function, (state, problem.theta), (0, 1), None, seed)
         for verdict in layer_verdicts(layer, equation=None, tighten=None):
             name = f"{verdict.name} of the {function.__name__}"
-            verdicts.append(verdict._replace(name=name))
+            reasons = tuple(map(without_wish_for_equation, verdict.reasons))
+            verdicts.append(verdict._replace(name=name, reasons=reasons))
     return worst_first(verdicts)
+
+
+def without_wish_for_equation(reason: Reason) -> Reason:
+    """Return a reason that wants no equation, which a problem cannot be audited with."""
+    if isinstance(reason, NoKnownMistake):
+        return replace(reason, wants_equation=False)
+    return reason
 
 
 def audit_in_words(verdicts: list[Verdict]) -> Audit:

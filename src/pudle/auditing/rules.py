@@ -29,9 +29,9 @@ from .verdicts import (
     Contradicted,
     Differs,
     InvalidEntries,
-    MoreNamesForSmall,
     NoEntries,
     NoImplicitGradient,
+    NoKnownMistake,
     NoMoreKnown,
     NotLinear,
     NotSeen,
@@ -159,7 +159,7 @@ def tighter_solver(evidence: PartEvidence) -> Verdict | None:
         return verdict_on(evidence, "inexact", *reasons)
     if moved <= evidence.error / BEYOND:
         return verdict_on(evidence, "wrong", *reasons, mistakes=evidence.likely_mistakes.mistakes)
-    return verdict_on(evidence, "undecided", *reasons)
+    return verdict_on(evidence, "undecided", *reasons, *unexplained_reasons(evidence))
 
 
 def within_solution_error(evidence: PartEvidence) -> Verdict | None:
@@ -182,7 +182,7 @@ def perhaps_a_solver(evidence: PartEvidence) -> Verdict | None:
     layer_evidence = evidence.layer_evidence
     option = option_of(layer_evidence.layer.call)
     would_tell = SolverWouldTell(evidence.error, option, layer_evidence.equation is not None)
-    reasons = difference_reason(evidence), would_tell
+    reasons = difference_reason(evidence), would_tell, *unexplained_reasons(evidence)
     return verdict_on(evidence, "undecided", *reasons, mistakes=truncated_series(evidence))
 
 
@@ -245,10 +245,10 @@ def verdict_on(
 ) -> Verdict:
     """Return a verdict with the part, the error and the expected gradient of its evidence.
 
-    A wrong one without a mistake says up to which size more of them have names.
+    A wrong one without a mistake says that none is known, as its last reason.
     """
-    if outcome == "wrong" and not mistakes and evidence.too_large_for_jacobian:
-        reasons = *reasons, MoreNamesForSmall(MAX_JACOBIAN)
+    if outcome == "wrong" and not mistakes:
+        reasons = *reasons, *unexplained_reasons(evidence)
     name = evidence.part.name
     return Verdict(name, outcome, evidence.error, reasons, mistakes, evidence.expected)
 
@@ -262,6 +262,16 @@ def solution_reasons(evidence: PartEvidence) -> list[Reason]:
     """Return the reason that the layer's solution is off, in a list, empty without an equation."""
     moved = evidence.expected.solution_moved
     return [] if moved is None else [SolutionMoved(moved)]
+
+
+def unexplained_reasons(evidence: PartEvidence) -> list[Reason]:
+    """Return the reason that no known mistake explains the error, in a list, empty where one does:
+    it may be one that is not named, because the gradient may be right.
+    """
+    if evidence.likely_mistakes.mistakes:
+        return []
+    wants_equation = evidence.layer_evidence.equation is None
+    return [NoKnownMistake(wants_equation, MAX_JACOBIAN if evidence.too_large_for_jacobian else 0)]
 
 
 def truncated_series(evidence: PartEvidence) -> tuple[Mistake, ...]:

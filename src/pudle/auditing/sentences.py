@@ -26,6 +26,9 @@ class PartAudit(NamedTuple):
         Why, as the rest of a sentence.
     mistakes : tuple of str
         The likeliest mistakes, at most two.
+    unexplained : str
+        That no known mistake explains the error, and what would name more; empty where one is
+        named, and where nothing is to be explained.
     expected : ExpectedGradient or None
         The gradient that it is compared with, and how far that may be off.
     """
@@ -35,24 +38,32 @@ class PartAudit(NamedTuple):
     error: float
     text: str
     mistakes: tuple[str, ...] = ()
+    unexplained: str = ""
     expected: ExpectedGradient | None = None
 
 
 def in_words(verdict: Verdict) -> PartAudit:
-    """Put a verdict in words: its reasons as one text, its mistakes as one each."""
+    """Put a verdict in words: its reasons as one text, its mistakes as one each, and that none is
+    known, if that is a reason, apart.
+    """
+    unexplained = [
+        reason for reason in verdict.reasons if isinstance(reason, verdicts.NoKnownMistake)
+    ]
+    reasons = [reason for reason in verdict.reasons if reason not in unexplained]
     return PartAudit(
         verdict.name,
         verdict.outcome,
         verdict.error,
-        "; ".join(map(reason_in_words, verdict.reasons)),
+        "; ".join(map(reason_in_words, reasons)),
         tuple(map(mistake_in_words, verdict.mistakes)),
+        "" if verdict.mistakes else "".join(map(reason_in_words, unexplained)),
         verdict.expected,
     )
 
 
 def report(parts: Sequence[PartAudit]) -> str:
-    """Say the verdict on the first part in one line, then the likeliest mistakes in it and the
-    verdicts on the others, a line each.
+    """Say the verdict on the first part in one line, then the likeliest mistakes in it, or that
+    none is known, and the verdicts on the others, a line each.
     """
     first, *remaining = [
         f"{part.verdict}: the gradient in {part.name} {part.text}" for part in parts
@@ -61,6 +72,8 @@ def report(parts: Sequence[PartAudit]) -> str:
     if mistakes := parts[0].mistakes:
         label = "note" if parts[0].verdict == "right" else "likely mistake"
         lines.append(f"{label}: {' or '.join(mistakes)}")
+    elif parts[0].unexplained:
+        lines.append(parts[0].unexplained)
     return "\n  ".join([*lines, *remaining])
 
 
@@ -281,11 +294,15 @@ def reason_in_words(reason: Reason) -> str:  # noqa: C901  # one case for each k
                 f"wrong unless the layer runs a solver that ends some {number(reason.error)} of its"
                 f" solution's norm away from it: {remedies} would tell"
             )
-        case verdicts.MoreNamesForSmall():
-            return (
-                "more mistakes have a name where inputs and outputs have at most"
-                f" {reason.n_entries} entries"
-            )
+        case verdicts.NoKnownMistake():
+            conditions = []
+            if reason.wants_equation:
+                conditions.append("with step= or residual=")
+            if reason.n_entries:
+                entries = f"{reason.n_entries} entries"
+                conditions.append(f"where inputs and outputs have at most {entries}")
+            more = f"; more have a name {listing(conditions)}" if conditions else ""
+            return f"no known mistake explains it{more}"
         case verdicts.NotLinear():
             if reason.size == 1:
                 where = "for a sum of two gradients that come in"

@@ -112,9 +112,13 @@ class SolverWouldTell:
 
 
 @dataclass(frozen=True)
-class MoreNamesForSmall:
-    """More mistakes have names for inputs and outputs of at most so many entries."""
+class NoKnownMistake:
+    """No known mistake explains the error; more have names with an equation, if none is given but
+    can be, and for inputs and outputs of at most so many entries, which is 0 where they have no
+    more.
+    """
 
+    wants_equation: bool
     n_entries: int
 
 
@@ -153,7 +157,7 @@ Reason = (
     | SinglePrecisionNear
     | Tightened
     | SolverWouldTell
-    | MoreNamesForSmall
+    | NoKnownMistake
     | NotLinear
     | InDtype
     | OutputsDiffer
