@@ -222,7 +222,10 @@ audit = pudle.audit
 GALLERY = {
     "sign": partial(audit, layer(log_density, log_density_backward), NORMAL),
     "sign of one term": partial(
-        audit, layer(divergence, lambda d, z, c: d * (1 + J.abs() / c)), POSITIVE
+        audit,
+        layer(divergence, lambda d, z, c: d * (1 + J.abs() / c)),
+        POSITIVE,
+        residual=lambda z, c: z - divergence(c),
     ),
     "half": partial(audit, layer(lambda u: u.square().sum(), lambda d, z, u: d * u), BATCH),
     "incoming gradient": partial(audit, layer(torch.prod, lambda d, z, x: z / x), X),

@@ -27,8 +27,8 @@ SAID = {0: "is missing", 0.5: "is halved", -1: "has the wrong sign", 2: "is doub
 
 
 def through(places: str, used: str, factor: float) -> str:
-    """Return what a mistake at places, such as ``1st of the 2``, is called."""
-    places = f"through the {places} places where the equation uses {used}"
+    """Return what a mistake at places, such as ``mm, the 1st of the 2``, is called."""
+    places = f"through {places} places where the equation uses {used},"
     return f"the derivative {places} {SAID[factor]}"
 
 
@@ -64,9 +64,9 @@ def ridge(of_residual: float, of_solution: float, of_fit: float | None = None):
 
 
 @pytest.mark.parametrize("factor", SAID)
-@pytest.mark.parametrize("place", ["1st", "2nd"])
+@pytest.mark.parametrize("place", ["permute, the 1st", "mv, the 2nd"])
 def test_a_term_of_two_is_named(place: str, factor: float) -> None:
-    layer = ridge(factor, 1) if place == "1st" else ridge(1, factor)
+    layer = ridge(factor, 1) if "1st" in place else ridge(1, factor)
     report = pudle.audit(layer, TALL, TARGET, residual=ridge_residual)
     assert report.verdict == "wrong", report
     assert report.mistake == through(f"{place} of the 2", "input 0", factor)
@@ -75,10 +75,10 @@ def test_a_term_of_two_is_named(place: str, factor: float) -> None:
 
 def test_terms_of_three_are_named_one_by_one_and_together() -> None:
     for layer, places, factor in (
-        (ridge(0, 1, 1), "1st", 0),
-        (ridge(1, 0.5), "2nd", 0.5),
-        (ridge(1, 1, -1), "3rd", -1),
-        (ridge(0.5, 1), "1st and 3rd", 0.5),
+        (ridge(0, 1, 1), "permute, the 1st", 0),
+        (ridge(1, 0.5), "mm, the 2nd", 0.5),
+        (ridge(1, 1, -1), "permute, the 3rd", -1),
+        (ridge(0.5, 1), "permute, the 1st and 3rd", 0.5),
     ):
         report = pudle.audit(layer, TALL, TARGET, residual=normal_equations)
         assert report.verdict == "wrong", report
@@ -131,7 +131,7 @@ def test_a_term_of_what_is_computed_from_an_input_is_named(factor: float) -> Non
         report = pudle.audit(layer, X, wrt=wrt, residual=layer.residual)
         assert report.verdict == "wrong", report
         used = f"what it computes from {name}"
-        assert report.mistake == through("1st of the 2", used, factor)
+        assert report.mistake == through("sub, the 1st of the 2", used, factor)
 
 
 @pytest.mark.parametrize("steps", [4, 6, 10, 200])
@@ -173,7 +173,7 @@ def test_a_term_of_a_step_is_named(factor: float) -> None:
 
     report = pudle.audit(function(solve, backward), X, step=gated_step)
     assert report.verdict == "wrong", report
-    assert report.mistake == through("2nd of the 2", "input 0", factor)
+    assert report.mistake == through("sigmoid, the 2nd of the 2", "input 0", factor)
 
 
 # --- places
@@ -191,18 +191,18 @@ def solution_of(step: Callable) -> Callable:
     return lambda x: step(torch.zeros_like(x), x)
 
 
-def uses(count: int) -> Callable:
+def using(count: int) -> Callable:
     """Return a step that uses its input so often, each time in another way."""
     return lambda z, x: 0 * z + sum(torch.sin((index + 1) * x) for index in range(count))
 
 
 def test_the_terms_are_those_of_the_closed_form() -> None:
-    step = uses(3)
+    step = using(3)
     implicit = implicit_gradients(solution_of(step), step, X)
     (part,) = implicit.equation.layer.parts
-    terms, computed = terms_of_places(implicit, part)
+    uses, terms = terms_of_places(implicit, part)
     (weights,) = implicit.equation.layer.output_weights
-    assert not computed and len(terms) == 3
+    assert not uses.computed and len(terms) == 3
     for index, term in enumerate(terms, 1):
         closed = part.unit * weights * index * torch.cos(index * X)
         assert distance(term, closed.numpy()) < 1e-14
@@ -214,14 +214,16 @@ def test_what_takes_no_part_in_the_derivative_is_no_place() -> None:
         return 0 * z + x.exp() + constant * x / len(x)
 
     implicit = implicit_gradients(solution_of(step), step, X)
-    assert len(terms_of_places(implicit, implicit.equation.layer.parts[0])[0]) == 2
+    _, terms = terms_of_places(implicit, implicit.equation.layer.parts[0])
+    assert len(terms) == 2
 
 
 def test_a_function_with_its_own_backward_pass_is_a_place() -> None:
     twice = function(lambda x, y: x * y, lambda d, z, x, y: (d * y, d * x))
     step = lambda z, x: 0 * z + twice(x, x) + x.exp()  # noqa: E731
     implicit = implicit_gradients(solution_of(step), step, X)
-    terms, _ = terms_of_places(implicit, implicit.equation.layer.parts[0])
+    uses, terms = terms_of_places(implicit, implicit.equation.layer.parts[0])
+    assert [place.operation for place in uses.places] == ["layer", "layer", "exp"]
     assert len(terms) == 3 and distance(terms[0], terms[1]) < 1e-14 < distance(*terms[1:])
 
 
@@ -231,13 +233,13 @@ def test_an_input_that_is_changed_in_place_has_places_of_its_changed_value() -> 
         return 0 * z + x.exp() + x.sin()
 
     implicit = implicit_gradients(solution_of(lambda z, x: step(z, x.clone())), step, X)
-    terms, computed = terms_of_places(implicit, implicit.equation.layer.parts[0])
-    assert computed and len(terms) == 2
+    uses, terms = terms_of_places(implicit, implicit.equation.layer.parts[0])
+    assert uses.computed and len(terms) == 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 5, MAX_PLACES, MAX_PLACES + 1])
 def test_few_places_are_tried_together_and_many_not_at_all(count: int) -> None:
-    step = uses(count)
+    step = using(count)
     implicit = implicit_gradients(solution_of(step), step, X)
     candidates = [*mistakes_at_places(implicit, implicit.equation.layer.parts[0])]
     n_sets = {1: 0, 2: 2, 4: 14, 5: 5, MAX_PLACES: MAX_PLACES, MAX_PLACES + 1: 0}[count]

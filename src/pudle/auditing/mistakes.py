@@ -132,12 +132,15 @@ class Mistake(NamedTuple):
         The part that is exchanged, or whose places are meant.
     computed : bool
         Whether the places are those of what the equation computes from that part.
+    operations : tuple of str
+        What torch calls the operations at the wrong places.
     """
 
     kind: MistakeKind
     numbers: tuple[float, ...] = ()
     name: str = ""
     computed: bool = False
+    operations: tuple[str, ...] = ()
 
 
 #: A mistake, and the gradient that it leads to.

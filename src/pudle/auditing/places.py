@@ -3,6 +3,7 @@ it, and one of them may be left out.
 """
 
 import itertools
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -25,6 +26,12 @@ class Place(NamedTuple):
     node: Any
     operand: int
 
+    @property
+    def operation(self) -> str:
+        """What torch calls the operation, such as ``mm`` or ``linalg_solve_ex``."""
+        name = re.sub(r"Backward\d*$", "", self.node.name())
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
 
 class Uses(NamedTuple):
     """The places where an equation uses an input or, if that is `computed`, what it computes from
@@ -42,7 +49,7 @@ def mistakes_at_places(implicit: ImplicitGradients, part: AuditedPart) -> Iterat
     Some are one of at most `MAX_PLACES` places, or several of at most `MAX_TOGETHER`. The equation
     is called once, and differentiated once for each place.
     """
-    terms, computed = terms_of_places(implicit, part)
+    uses, terms = terms_of_places(implicit, part)
     n_places = len(terms)
     n_together = n_places - 1 if n_places <= MAX_TOGETHER else 1
     gradient = implicit.at_codes[part.span]
@@ -50,16 +57,17 @@ def mistakes_at_places(implicit: ImplicitGradients, part: AuditedPart) -> Iterat
         for wrong in itertools.combinations(range(n_places), n_wrong):
             term = sum(terms[index] for index in wrong)
             numbers = (n_places, *(index + 1 for index in wrong))
+            operations = tuple(uses.places[index].operation for index in wrong)
             for kind, factor in OF_PLACES.items():
-                mistake = Mistake(kind, numbers, part.name, computed)
+                mistake = Mistake(kind, numbers, part.name, uses.computed, operations)
                 yield mistake, gradient + (factor - 1) * term
 
 
-def terms_of_places(implicit: ImplicitGradients, part: AuditedPart) -> tuple[list[Array], bool]:
-    """Return the terms of the gradient in a part, one for each place where the equation uses it,
-    and whether these are uses of what it computes from the part.
+def terms_of_places(implicit: ImplicitGradients, part: AuditedPart) -> tuple[Uses, list[Array]]:
+    """Return the places where the equation uses a part, and the terms of the gradient in it, one
+    for each of them.
 
-    There are none where it has one place alone, and where it has more than `MAX_PLACES`.
+    There are no terms where it has one place alone, and where it has more than `MAX_PLACES`.
     """
     equation = implicit.equation
     problem, codes, layer = equation.problem, equation.codes, equation.double_layer
@@ -74,7 +82,7 @@ def terms_of_places(implicit: ImplicitGradients, part: AuditedPart) -> tuple[lis
             after = equation.step_of_inputs(equation.state, inputs)
     uses = first_uses(after, start)
     if not 1 < len(uses.places) <= MAX_PLACES:
-        return [], uses.computed
+        return uses, []
 
     def pulled_back() -> Array:
         (gradient,) = gradients(after, (theta,), adjoint.ravel(), keep_graph=True)
@@ -85,7 +93,7 @@ def terms_of_places(implicit: ImplicitGradients, part: AuditedPart) -> tuple[lis
         handle = place.node.register_hook(blocking(place.operand))
         terms.append(gradient - pulled_back())
         handle.remove()
-    return terms, uses.computed
+    return uses, terms
 
 
 def first_uses(output: Tensor, start: Any) -> Uses:

@@ -79,7 +79,7 @@ def report(parts: Sequence[PartAudit]) -> str:
 
 # --- mistakes
 
-THROUGH_PLACES = "the derivative through the {places} places where the equation uses {used}"
+THROUGH_PLACES = "the derivative through {places} places where the equation uses {used},"
 OWN_FACTOR = "has a factor of its own, {0:.3g} to {1:.3g}"
 #: What each kind of mistake is called, with its numbers and the name of another part.
 MISTAKES = {
@@ -147,6 +147,7 @@ def mistake_in_words(mistake: Mistake) -> str:
     """Name a mistake."""
     first, *others = mistake.numbers or (0.0,)
     ordinals = listing([ordinal(int(place)) for place in others])
+    operations = listing([*dict.fromkeys(mistake.operations)])
     return MISTAKES[mistake.kind].format(
         *mistake.numbers,
         name=mistake.name,
@@ -154,7 +155,7 @@ def mistake_in_words(mistake: Mistake) -> str:
         sign="+" if first < 0 else "-",
         magnitude=abs(first),
         singular_values=count(int(first), "singular value"),
-        places=f"{ordinals} of the {first:.0f}",
+        places=f"{operations}, the {ordinals} of the {first:.0f}",
         used=f"what it computes from {mistake.name}" if mistake.computed else mistake.name,
     )
 
