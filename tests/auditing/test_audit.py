@@ -956,3 +956,17 @@ def test_that_no_mistake_is_known_is_told_where_a_gradient_is_off_and_none_is_na
         pudle.audit(exp(lambda d, z: d * z * (1 + torch.randn(z.shape).double())), BATCH),
     ):
         assert "no known mistake" not in repr(named), named
+
+
+@pytest.mark.parametrize("equation", [{}, {"residual": lambda z, t: z - t.exp()}])
+def test_a_wrong_gradient_of_one_number_is_told_with_its_factor(equation) -> None:
+    forgotten = function(torch.exp, lambda d, z, t: d * z * (-t).exp())
+    report = pudle.audit(forgotten, torch.tensor(0.3).double(), **equation)
+    assert report.verdict == "wrong" and not report.mistake
+    assert "is off by 0.26 of its norm (0.7408 times what it should be) from" in repr(report)
+    for other in (
+        pudle.audit(function(torch.exp, lambda d, z, t: 0 * d), torch.tensor(0.3).double()),
+        pudle.audit(torch.exp, torch.tensor(0.3).double(), **equation),
+        pudle.audit(UNNAMED, X),
+    ):
+        assert "times what it should be" not in repr(other), other

@@ -254,8 +254,14 @@ def verdict_on(
 
 
 def difference_reason(evidence: PartEvidence) -> Reason:
-    """Return the reason that a gradient is off from the expected one."""
-    return Differs(evidence.error, evidence.expected.source)
+    """Return the reason that a gradient is off from the expected one; of a single number that is
+    off by more than `RESOLVED`, with the factor.
+    """
+    expected, factor = evidence.expected, None
+    if evidence.gradient.size == expected.values.size == 1 and evidence.error > RESOLVED:
+        (compared,), (value,) = expected.compared_entries(evidence.gradient), expected.values
+        factor = float(compared / value) if compared and value else None
+    return Differs(evidence.error, expected.source, factor)
 
 
 def solution_reasons(evidence: PartEvidence) -> list[Reason]:

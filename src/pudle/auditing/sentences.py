@@ -272,8 +272,10 @@ def reason_in_words(reason: Reason) -> str:  # noqa: C901  # one case for each k
         case verdicts.Agrees():
             return f"agrees to {number(reason.error)} with {source_in_words(reason.source)}"
         case verdicts.Differs():
-            source = source_in_words(reason.source)
-            return f"is off by {number(reason.error)} of its norm from {source}"
+            off = f"is off by {number(reason.error)} of its norm"
+            if reason.factor is not None:
+                off += f" ({reason.factor:.4g} times what it should be)"
+            return f"{off} from {source_in_words(reason.source)}"
         case verdicts.NoMoreKnown():
             return f"no more can be told: {obstacle_in_words(reason.obstacle)}"
         case verdicts.Contradicted():

@@ -53,10 +53,13 @@ class Agrees:
 
 @dataclass(frozen=True)
 class Differs:
-    """The gradient is off by an error relative to the size of an expected gradient."""
+    """The gradient is off by an error relative to the size of an expected gradient; of a single
+    number also by which factor, None of more and where one of the two is zero.
+    """
 
     error: float
     source: Source
+    factor: float | None = None
 
 
 @dataclass(frozen=True)
