@@ -257,3 +257,15 @@ def test_pudle_list_shows_what_a_file_offers_and_where_everything_comes_from(fol
     assert "weight=1.0" in listed and "built-in" not in listed
     listed = call("list").stdout
     assert "built-in" in listed and "experiments: see `pudle list experiments`" in listed
+
+
+def test_a_glob_leaves_the_names_that_match_it():
+    for arguments in (["experiments", "2a-T50-*-s1", "2a-T50-*-lasso"], ["2a-T50-*-lasso"]):
+        listed = call("list", *arguments).stdout
+        rows = [line.split("│")[1].strip() for line in listed.splitlines() if line[:1] == "│"]
+        assert {*filter(None, rows)} == {"2a-T50-alternating-lasso", "2a-T50-backprop-lasso"}
+        assert "recovery: " in listed and "denoising: " not in listed
+    listed = call("list", "*newton*", "back*").stdout
+    assert "backprop" in listed and "Datasets" not in listed and "Experiments" not in listed
+    done = call("list", "datasets", "2a-*")
+    assert done.returncode == 2 and "nothing matches 2a-*: `pudle list datasets`" in done.stderr

@@ -15,7 +15,7 @@ from typing import TextIO
 import click
 
 from . import __version__, names
-from .errors import PudleError, first_line
+from .errors import OutputClosed, PudleError, first_line
 from .text import printable
 
 #: Exit code for wrong usage or a broken run; 1 means a regression or a failed check.
@@ -56,6 +56,8 @@ def one_line_errors() -> Iterator[None]:
             if not cause.filename:
                 _discard(sys.stdout)
                 text = f"the output cannot be written ({why}): finished results are kept"
+                if isinstance(cause, BrokenPipeError):
+                    raise OutputClosed(text) from error
         raise PudleError(text) from error
 
 
@@ -151,8 +153,8 @@ def run(arguments: list[str] | None = None) -> int:
     the exit code.
 
     It is the command's own, 0 where it has none, and 2 for wrong usage, for an error, which is
-    printed on stderr in one line, for an interruption, and for a crash of this package, whose
-    traceback is printed.
+    printed on stderr in one line, for an interruption, for a pipe that nobody reads any more, of
+    which nothing is said, and for a crash of this package, whose traceback is printed.
     """
     try:
         code = pudle.main(arguments, standalone_mode=False)
@@ -168,6 +170,9 @@ def run(arguments: list[str] | None = None) -> int:
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
         return fail(removal_advice(arguments or sys.argv[1:]) or error.format_message() + hint)
+    except OutputClosed:
+        # Whoever reads has seen enough, as with `pudle list experiments | head`.
+        return USAGE
     except PudleError as error:
         return fail(str(error))
     except (KeyboardInterrupt, click.Abort):

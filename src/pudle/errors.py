@@ -12,6 +12,10 @@ class PudleError(Exception):
     status = ""
 
 
+class OutputClosed(PudleError):
+    """The pipe into which the output goes is read no further."""
+
+
 class InvalidArgument(PudleError, ValueError):
     """An argument is not usable; the text names it and the remedy."""
 

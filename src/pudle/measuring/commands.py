@@ -1,12 +1,13 @@
 """`pudle run` and `pudle list`, and the options that choose what is measured."""
 
 import dataclasses
+import fnmatch
 import functools
 import inspect
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -224,9 +225,9 @@ def run_command(
 
 
 @click.command("list")
-@click.argument("kinds", nargs=-1, metavar="[KIND|FILE.py]...")
+@click.argument("wanted", nargs=-1, metavar="[KIND|FILE.py|GLOB]...")
 @profile_option
-def list_command(kinds: tuple[str, ...], profile: str) -> None:
+def list_command(wanted: tuple[str, ...], profile: str) -> None:
     """List what specs can name, with options, defaults and origin; cases and experiments.
 
     A broken plug-in of any kind is an error after the lists, with exit code 2.
@@ -234,27 +235,49 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
     KIND is estimators, datasets, algorithms, thresholding, optimizers, schedules, problems (which
     datasets make, and a function `problem` in your own --dataset FILE.py), cases or experiments;
     without any, all but the experiments are listed. For a FILE.py, the classes are listed that
-    specs can name. Experiments are listed with what they show and about how long they take.
+    specs can name. Experiments are listed with what they show and about how long they take. A
+    GLOB, such as '2a-*', leaves the names that match it, of all kinds if none is given.
 
     \b
     Examples:
       pudle list estimators
       pudle list my_file.py
+      pudle list experiments '2a-T50-*'
     """
-    for kind in kinds or KINDS[:-1]:
-        if kind.endswith(".py"):
-            _print_file(Path(kind).expanduser())
-        elif kind in KINDS:
-            _print(kind, _rows(kind, profile))
-            if kind == "experiments":
-                _print_studies()
-        else:
-            hint = f"{names.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a file.py"
-            raise PudleError(f"unknown kind {kind!r}{hint}")
-    if not kinds:
+    paths = [Path(word).expanduser() for word in wanted if word.endswith(".py")]
+    words = [word for word in wanted if not word.endswith(".py")]
+    globs = [word for word in words if set(word) & set("*?[")]
+    kinds = [word for word in words if word not in globs]
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        hint = f"{names.nearest(unknown[0], KINDS)}: give {', '.join(KINDS)}, a file.py or a glob"
+        raise PudleError(f"unknown kind {unknown[0]!r}{hint}")
+    for path in paths:
+        _print_file(path)
+    if globs:
+        _print_matching(kinds or KINDS, globs, profile)
+    else:
+        for kind in kinds if wanted else KINDS[:-1]:
+            _print(kind, list(_rows(kind, profile)))
+    if not wanted:
         echo(f"{len(names.list_experiments())} experiments: see `pudle list experiments`")
     if broken := names.broken(*names.KINDS, "problems", "profiles", "experiments"):
         raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")
+
+
+def _print_matching(kinds: Sequence[str], globs: list[str], profile: str) -> None:
+    """Print the lists of kinds as far as names match one of the globs; PudleError says that none
+    does.
+    """
+    any_matches = False
+    for kind in kinds:
+        header, *rows = _rows(kind, profile)
+        matching = [row for row in rows if any(fnmatch.fnmatch(row[0], glob) for glob in globs)]
+        if matching:
+            _print(kind, [header, *matching])
+            any_matches = True
+    if not any_matches:
+        all_names = f"`pudle list {kinds[-1]}` lists all"
+        raise PudleError(f"nothing matches {' or '.join(globs)}: {all_names}")
 
 
 def _rows(kind: str, profile: str) -> Iterator[Row]:
@@ -283,13 +306,13 @@ def _rows(kind: str, profile: str) -> Iterator[Row]:
             yield name, *_describe(cls), entries.origins[name]
 
 
-def _print_studies() -> None:
-    """Print what each study asks: the first sentence of the module that holds its experiments, or
-    its name alone where there is none.
+def _print_studies(studies: set[str]) -> None:
+    """Print what each of the studies asks: the first sentence of the module that holds its
+    experiments, or its name alone where there is none.
     """
     echo("Times are orders of magnitude on one core; none is known where the column is empty.")
     for point in names.points("experiments"):
-        if point.name in names.entries("experiments"):
+        if point.name in studies:
             sentence = first_sentence(inspect.getdoc(sys.modules[point.module]) or "")
             echo(f"{point.name}: {sentence}" if sentence else point.name)
 
@@ -312,9 +335,9 @@ def _print_file(path: Path) -> None:
         )
 
 
-def _print(kind: str, rows: Iterable[Row]) -> None:
-    """Print a table, the first of whose rows names the columns; columns that are empty everywhere
-    are left out.
+def _print(kind: str, rows: Sequence[Row]) -> None:
+    """Print a table, the first of whose rows names the columns, and below experiments what their
+    studies ask; columns that are empty everywhere are left out.
 
     The first column, names to type, is never cut. A terminal has its own width, and a pipe gets
     lines of 200 characters.
@@ -327,6 +350,8 @@ def _print(kind: str, rows: Iterable[Row]) -> None:
         table.add_row(*map(escape, map(str, row)))
     console = Console()
     (console if console.is_terminal else Console(width=200)).print(table)
+    if kind == "experiments":
+        _print_studies({study for _, study, *_ in rows[1:]})
 
 
 def _describe(cls: Any) -> Row:
