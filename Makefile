@@ -97,17 +97,20 @@ lint: $(VENV)/installed-test
 $(VENV)/installed: pyproject.toml
 	@rm -rf pudle.egg-info
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV), which takes as long as torch takes to download"
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/installed-test: pyproject.toml
 	@rm -rf pudle.egg-info
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV), which takes as long as torch takes to download"
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-site: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV), which takes as long as torch takes to download"
 	$(BIN)/python -m pip install --quiet --editable '.[site]'
 	@touch $@
 
