@@ -126,10 +126,12 @@ def test_codes_of_hyper_cleaning_are_those_of_scikit_learn(seed):
 
 def points(problem):
     """Yield states and adjoints on the way to the minimizer, with exact and with poor adjoints."""
-    algorithm = pudle.GradientDescent()
+    algorithm, state, done = pudle.GradientDescent(), problem.initial_codes(), 0
     slowness = problem.lipschitz_constant / problem.curvature
     for number in range(10):
-        state = algorithm.run(problem, round(number * slowness / 3) + number).codes
+        depth = round(number * slowness / 3) + number
+        # Its steps are alike: each state begins where the one before has ended.
+        state, done = algorithm.run(problem, depth - done, initial=state).codes, depth
         exact = adjoint_at(problem, state)
         yield state, exact if number % 2 else exact * (1 + 0.5**number)
 
