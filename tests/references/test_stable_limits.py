@@ -65,7 +65,10 @@ def iteration(matrix, start=1.0, shape=lambda values: values, **changes):
     [
         *itertools.product((2, 40, LARGE), (0.9, 0.99, 1.05)),
         *itertools.product((2, 40), (0.998, 1.002)),
-        *(pytest.param(LARGE, near, marks=pytest.mark.slow) for near in (0.998, 1.002)),
+        pytest.param(LARGE, 0.998, marks=pytest.mark.slow),
+        pytest.param(LARGE, 1.005, marks=pytest.mark.slow),
+        # Growth by that factor takes 20,000 products to be hopeless.
+        pytest.param(LARGE, 1.002, marks=pytest.mark.nightly),
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,9 +80,10 @@ def test_powers_tell_whether_the_spectral_radius_is_below_one(kind, radius, size
     # By products it is the mean growth of later steps: a double eigenvalue adds a factor of k to
     # step k.
     assert seen.radius == pytest.approx(radius, abs=1e-2 if size == LARGE else 1e-6)
-    powers = [np.linalg.matrix_power(matrix.numpy(), 2**k) for k in range(12)]
-    norms = [np.linalg.norm(power, 2) for power in powers]
-    assert radius > 1 or seen.growth >= 0.5 * max(norms)
+    if radius < 1:
+        powers = itertools.accumulate([matrix.numpy()] * 12, lambda power, _: power @ power)
+        norms = [np.linalg.norm(power, 2) for power in powers]
+        assert seen.growth >= 0.5 * max(norms)
 
 
 @pytest.mark.parametrize("shape", [lambda values: values, torch.tanh], ids=["linear", "tanh"])
