@@ -21,8 +21,10 @@ VARIANTS = (
 )
 #: Checks that take seconds for each estimator, and the estimators for which every run of the tests
 #: carries them out; of the others such a run takes a fifth,
-#: and none of another library. All are nightly.
-LONG = {"claim", "mean", "consistency", "samples", "direction", "repeatable"}
+#: and none of another library. All are nightly, and so are the longest two for all estimators:
+#: every run carries out a part of them, here and in test_approximations.py.
+LONG = {"mean", "consistency", "samples", "direction", "repeatable"}
+LONGEST = {"claim", "approach"}
 ALWAYS = {"alternating"}
 
 SPECS = [EXAMPLE_SPECS.get(name, name) for name in NAMES]
@@ -34,7 +36,7 @@ def checked():
     for row, spec in enumerate((*SPECS, *VARIANTS)):
         for column, check in enumerate(conformance.CHECKS):
             seldom = spec in PEERS or check in LONG or (row + column) % 5
-            nightly = spec not in ALWAYS and seldom
+            nightly = check in LONGEST or (spec not in ALWAYS and seldom)
             cases.append(pytest.param(spec, check, marks=[pytest.mark.nightly] if nightly else []))
     return cases
 
@@ -47,10 +49,14 @@ def test_check(spec, check):
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_the_claim_holds_on_ridge_regression(spec):
-    """Every run carries out this much of the longest check."""
+def test_the_claim_holds_on_some_problems(spec):
+    """Every run carries out this much of the longest check: for one estimator a quarter, and for
+    the others that on ridge regression.
+    """
     check = conformance.CHECKS["claim"]
     subjects = check.subjects(pudle.make_estimator(spec))
-    for subject in [each for each in subjects if each.specimen.problem.startswith("ridge")][::4]:
+    if spec not in ALWAYS:
+        subjects = [each for each in subjects if each.specimen.problem.startswith("ridge")]
+    for subject in subjects[::4]:
         record = check(subject)
         assert record.status in ("passed", "refused"), record
