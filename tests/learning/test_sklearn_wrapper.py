@@ -74,7 +74,9 @@ def test_components_are_rows(x):
 
 # Its coordinate descent stops a little early in some iterations.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("atoms, alpha", [(32, 0.1), (64, 0.1), (32, 0.5)])
+@pytest.mark.parametrize(
+    "atoms, alpha", [pytest.param(32, 0.1, marks=pytest.mark.nightly), (64, 0.1), (32, 0.5)]
+)
 def test_the_default_ends_where_scikit_learn_does(atoms, alpha):
     """Within 0.5 % of the objective that 100 iterations of its batch learner reach, in unit atoms
     and codes by its own LARS.
@@ -128,8 +130,10 @@ def jobs_here(n_jobs=-1):
     return sklearn_wrapper._number_of_threads(n_jobs)
 
 
-def test_jobs_follow_joblib(monkeypatch):
-    """One by default, all for -1; and within its workers what these leave."""
+def test_jobs_follow_joblib(monkeypatch, x):
+    """One by default, all for -1; and within its workers what these leave, as in a search of
+    several processes, which starts no more threads than there are cores.
+    """
     cores = joblib.cpu_count()
     assert jobs_here(None) == 1 and jobs_here() == cores and jobs_here(3) == 3
     with joblib.parallel_config(n_jobs=2):
@@ -139,6 +143,14 @@ def test_jobs_follow_joblib(monkeypatch):
     assert joblib.Parallel(n_jobs=2, backend="threading")(calls) == [1, 1]
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert joblib.Parallel(n_jobs=2, backend="loky")(calls) == [max(cores // 2, 1)] * 2
+    # By the same two processes.
+    model = Unrolled(5, epochs=1, random_state=0, n_jobs=-1)
+    search = GridSearchCV(
+        model, {"alpha": [0.1, 0.2]}, cv=2, n_jobs=2, scoring=lambda *_: jobs_here()
+    )
+    search.fit(x)
+    used = [search.cv_results_[f"split{split}_test_score"] for split in range(2)]
+    assert np.max(used) * 2 <= max(cores, 2)
 
 
 @pytest.mark.parametrize(
@@ -185,13 +197,3 @@ def test_small_operations_take_one_thread_and_the_setting_is_set_back(
         assert used and set(used) == {1} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-
-
-def test_a_search_of_several_processes_starts_no_more_threads_than_there_are_cores(x):
-    model = Unrolled(5, epochs=1, random_state=0, n_jobs=-1)
-    search = GridSearchCV(
-        model, {"alpha": [0.1, 0.2]}, cv=2, n_jobs=2, scoring=lambda *_: jobs_here()
-    )
-    search.fit(x)
-    used = [search.cv_results_[f"split{split}_test_score"] for split in range(2)]
-    assert np.max(used) * 2 <= max(joblib.cpu_count(), 2)
