@@ -333,18 +333,28 @@ def test_a_store_that_leaves_out_an_estimator_in_the_middle_is_reported(tmp_path
     assert all(row.measured.estimator == row.estimator for row in rows)
 
 
+#: Runs each of its arguments as a command, in one process, because each would import the same.
+COMMANDS = """
+import sys
+from pudle import cli
+
+print([cli.run(command.split()) for command in sys.argv[1:]])
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_warnings_that_are_errors_print_nothing_more(tmp_path, monkeypatch):
+    """Of a run, a check, and reports on this run and on another."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    synthetic.write(tmp_path / "other", [synthetic.record(synthetic.case(), "backprop")])
+    ended = commands.python(
+        COMMANDS,
         "run --only --scores-only --seeds 1 --depth 3 --samples 5 --dataset digits"
         " --estimator backprop",
-        "check alternating --quick",
+        "check phantom --quick -k ridge",
         "report",
-    ],
-)
-def test_warnings_that_are_errors_print_nothing_more(command, tmp_path):
-    if command == "report":
-        synthetic.write(tmp_path / ".asv", [synthetic.record(synthetic.case(), "backprop")])
-    ended = commands.run_alone(*command.split(), cwd=tmp_path, PYTHONWARNINGS="error")
-    assert ended.returncode == 0 and "Warning" not in ended.stderr
+        "report --home other",
+    )
+    assert ended.returncode == 0 and "Warning" not in ended.stderr, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "[0, 0, 0, 0]"
