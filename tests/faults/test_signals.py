@@ -45,7 +45,7 @@ def test_a_signal_ends_a_run_and_all_its_workers_and_what_was_finished_stays(num
         line = done.stderr.splitlines()[-1]
         assert line.startswith("pudle: error: interrupted: ") and not list(store.rglob(".*.tmp"))
     finished = scores()
-    done = commands.run(*arguments, "backprop", **options)
+    done = commands.call(*arguments, "backprop", cwd=tmp_path)
     assert done.returncode == 0 and "1 of 2 scores computed now" in done.stdout, done.stderr
     assert len(scores()) == 2 and finished.items() <= scores().items()
 
