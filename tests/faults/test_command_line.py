@@ -182,7 +182,7 @@ def arguments(draw, commands):
 @pytest.mark.parametrize(
     "calls, seed",
     [
-        pytest.param(300, 0, marks=pytest.mark.slow),
+        pytest.param(150, 0, marks=pytest.mark.slow),
         pytest.param(10_000, None, marks=pytest.mark.nightly),
     ],
 )
