@@ -106,27 +106,32 @@ def scores(home):
     }
 
 
-def measure(folder, spoils, *options):
-    """Run two cases with built-in estimators, the good plug-ins and some that spoil."""
-    mark = f"mark-{uuid.uuid4().hex}"
-    arguments = ["run", "--home", "home", "--only", "--workers", "2", "--depth", "3", *options]
+def arguments_of(spoils):
+    """Return the command that runs two cases with built-in estimators, the good plug-ins and some
+    that spoil.
+    """
+    arguments = "run --home home --only --workers 2 --depth 3 --scores-only --loss lasso".split()
     for size in (10, 12):
         arguments += ["--dataset", f"sparse_gaussian(n_samples={size})"]
     for estimator in (*BUILT_IN, *GOOD, *spoils):
         arguments += ["--estimator", estimator]
-    folder.mkdir()
-    path = package(folder / "site", spoils)
-    done = commands.run(*arguments, "--loss", "lasso", cwd=folder, path=path, env={"MARK": mark})
-    assert gone(mark, 1)
-    return done, scores(folder / "home")
+    return arguments
 
 
 @pytest.mark.parametrize(
     "spoils", [SOME, pytest.param(tuple(SPOILS), marks=pytest.mark.nightly)], ids=["some", "all"]
 )
-def test_what_one_plugin_does_to_its_process_changes_nothing_of_others(spoils, tmp_path):
-    _, alone = measure(tmp_path / "alone", (), "--scores-only")
-    done, beside = measure(tmp_path / "beside", spoils, "--scores-only")
+def test_what_one_plugin_does_to_its_process_changes_nothing_of_others(spoils, tmp_path, installed):
+    mark, folders = f"mark-{uuid.uuid4().hex}", [tmp_path / "alone", tmp_path / "beside"]
+    for folder in folders:
+        folder.mkdir()
+    path = package(folders[1] / "site", spoils)
+    done = commands.run(*arguments_of(spoils), cwd=folders[1], path=path, env={"MARK": mark})
+    assert gone(mark, 1)
+    # Last, because later processes would find these plug-ins first.
+    installed(package(folders[0] / "site", ()))
+    commands.call(*arguments_of(()), cwd=folders[0])
+    alone, beside = (scores(folder / "home") for folder in folders)
     assert len(alone) == 2 * len(BUILT_IN + GOOD) and "Traceback" not in done.stderr
     assert {place: beside[place] for place in alone} == alone
     assert all('"status": "ok"' in text for text in alone.values())
