@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pudle import answers as engine
 from pudle import text
 from pudle.answers import SAME_ERROR, Answer, Measured, Reason, Requirement, answer
-from pudle.reports.cells import Cell, Shown, achievement, answer_cells
+from pudle.reports.cells import Cell, Shown, achievement, answer_cells, memory_decides
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
 from pudle.sentences import reason_text, requirement_text, shortened_ties
@@ -98,7 +98,9 @@ def _problem_answer(
         why += " Scored against a limit."
     row = {
         "problem": Cell(label, case=source.case),
-        "use": _pair(best).with_details(*_alternatives(best)).with_mark(best=True),
+        "use": _pair(best)
+        .with_details(*_alternatives(best), *memory_decides(best))
+        .with_mark(best=True),
         **answer_cells(best),
         "best unrolled": best_unrolled,
         "why": Cell(why),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 
 from pudle import text
-from pudle.answers import Answer, Cost
+from pudle.answers import Answer, Cost, Measured
 from pudle.sentences import shortened_ties
 from pudle.text import DASH
 
@@ -134,7 +134,8 @@ def achievement(answer: Answer) -> tuple[str, str]:
     with what it ties. Else it is why there is none: ``not reached``, or a dash where
     nothing was measured.
     """
-    ties = f", tie with {_tie_names(answer)}" if answer.as_good else ""
+    ties = f", tie with {_tie_names(answer, answer.as_good)}" if answer.as_good else ""
+    ties += "".join(f", {words}" for words in memory_decides(answer))
     if answer.reached:
         achieved = f"≤ {text.count(int(answer.depth), answer.unit)}"
         if answer.is_timed:
@@ -146,13 +147,21 @@ def achievement(answer: Answer) -> tuple[str, str]:
     return "", "not reached" if answer.estimator else DASH
 
 
-def _tie_names(answer: Answer) -> str:
-    """Name what ties with an answer, with its algorithm where that is another one."""
+def memory_decides(answer: Answer) -> list[str]:
+    """Say from what less memory alone tells an answer: one text, none where it decides nothing."""
+    if not answer.larger:
+        return []
+    what = "time" if answer.is_timed else "depth"
+    return [f"tie in {what} with {_tie_names(answer, answer.larger)}, less memory"]
+
+
+def _tie_names(answer: Answer, ties: Iterable[Measured]) -> str:
+    """Name some ties of an answer, with the algorithm where that is another one."""
     algorithm = answer.source.algorithm if answer.source else ""
     names = [
         source.estimator
         if source.algorithm == algorithm
         else f"{source.estimator} with {source.algorithm}"
-        for source in answer.as_good
+        for source in ties
     ]
     return text.listing(shortened_ties(names))

@@ -46,7 +46,9 @@ WORDS = {
     "best unrolled": (
         "the best pair among the algorithms that run layers, which solvers do not: for a program"
         " that has to be unrolled, such as a network. As for every answer, it is the fastest that"
-        " reaches the error; where none does, the most accurate, with its error."
+        " reaches the error; of those that tie in time, one with the least memory, if that was"
+        " measured at their depths and differs by more than its noise; where none reaches it, the"
+        " most accurate, with its error."
     ),
     "tie": (
         "a pair that nothing measured tells from the answer: in time and memory or, where nothing"

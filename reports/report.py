@@ -61,8 +61,9 @@ READING = (
     ),
     (
         "*",
-        "A time that is estimated, linearly, from those at other depths, up to"
-        f" {EXTRAPOLATION:g} times the deepest. Such a time is never called distinguishable.",
+        "A time or memory that is estimated, linearly, from those at other depths, up to"
+        f" {EXTRAPOLATION:g} times the deepest. Such a time is never called distinguishable, and"
+        " such a memory breaks no tie.",
     ),
     (
         "Distinguishable",

@@ -708,8 +708,9 @@ def _of_numbers(results: Results) -> Iterator[str]:
     if (noise := max((source.memory_noise for source in sources), default=0.0)) > 0:
         yield (
             "Memory is the peak of a process, measured once at each depth. What an allocator keeps"
-            f" varies: a deeper run took up to {text.memory(noise)} less than a shallower one of"
-            " the same estimator. Smaller differences say nothing, and decide no answer."
+            f" varies: a run took up to {text.memory(noise)} more than another of the same"
+            " estimator that has more layers, or differs in the outer loss alone. Smaller"
+            " differences say nothing, and decide no answer; nor does an estimated memory."
         )
     known = [(key[0], row.condition_number or 0) for key, row in results.references.items()]
     if ill := dict.fromkeys(case for case, number in known if number > ILL):

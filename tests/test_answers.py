@@ -26,7 +26,7 @@ from pudle.answers import (
     memory_noise,
 )
 from pudle.reports.answers import answers
-from pudle.reports.cells import answer_cells
+from pudle.reports.cells import achievement, answer_cells
 from pudle.reports.report import Report
 from pudle.sentences import reason_text
 
@@ -211,16 +211,45 @@ def test_a_memory_difference_below_the_noise_is_no_reason():
 
 
 @pytest.mark.parametrize(
-    "lines, noise",
+    "groups, noise",
     [
         ([], 0.0),
-        ([{1: 1.0, 10: 2.0, 100: 4.0}], 0.0),
-        ([{100: 4.0, 10: 7.0, 1: 6.0}, {1: 5.0, 10: 4.5}], 3.0),
-        ([{1: 9.0}], 0.0),
+        ([[]], 0.0),
+        ([[{1: 1.0, 10: 2.0, 100: 4.0}]], 0.0),
+        ([[{100: 4.0, 10: 7.0, 1: 6.0}], [{1: 5.0, 10: 4.5}]], 3.0),
+        ([[{1: 9.0}]], 0.0),
+        # Two losses, in either order; what is measured under one of them alone says nothing.
+        ([[{1: 1.0, 10: 2.0}, {1: 1.5, 10: 8.5, 100: 90.0}]], 6.5),
+        ([[{1: 1.5, 10: 8.5}, {1: 1.0, 10: 2.0}]], 6.5),
+        # Other estimators or algorithms may take what they take.
+        ([[{1: 1.0}], [{1: 50.0}]], 0.0),
     ],
 )
-def test_the_noise_of_memory_is_how_far_it_falls_with_depth(lines, noise):
-    assert memory_noise(map(Line, lines)) == noise
+def test_the_noise_of_memory_is_how_far_apart_lies_what_should_agree(groups, noise):
+    """What falls with depth, or differs with the loss alone."""
+    assert memory_noise([[*map(Line, lines)] for lines in groups]) == noise
+
+
+@pytest.mark.parametrize(
+    "depths, name", [((1, 100), "small"), ((1, 200), "large"), ((1,), "large")]
+)
+def test_a_memory_breaks_a_tie_only_where_it_was_measured(depths, name):
+    """Both take the same time at 100 layers; one takes three times the memory of the other."""
+    rows = [
+        dataclasses.replace(row, memory=Line({depth: size * depth for depth in depths}))
+        for size, row in (
+            (3.0, measured("large", [0.9], 1.0, spread=0.2)),
+            (1.0, measured("small", [0.9], 1.05, spread=0.2)),
+        )
+    ]
+    chosen = answer(rows, Requirement(1e-3))
+    assert (chosen.estimator, chosen.depth) == (name, 100)
+    if name == "small":
+        assert [tie.estimator for tie in chosen.larger] == ["large"] and not chosen.as_good
+        assert achievement(chosen) == ("small", "105 s, tie in time with large, less memory")
+    else:
+        assert [tie.estimator for tie in chosen.as_good] == ["small"] and not chosen.larger
+        assert str(answer_cells(chosen)["memory"]) in ("0.293 KiB*", "–")
 
 
 def untimed(*rows):

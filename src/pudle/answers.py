@@ -89,8 +89,8 @@ NO_CURVE = Curve(*np.empty((2, 0), int), *np.empty((2, 0, 0), bool))
 
 
 class Cost(NamedTuple):
-    """A time or a memory, NaN where it is not known, and whether it is estimated: a memory beyond
-    the measured depths, and a time at any depth that was not timed.
+    """A time or a memory, NaN where it is not known, and whether it is estimated: at a depth at
+    which it was not measured.
     """
 
     value: float
@@ -153,11 +153,20 @@ class Line:
 NO_LINE = Line({})
 
 
-def memory_noise(memories: Iterable[Line]) -> float:
-    """Return the difference up to which two of some memories say nothing: by so much at most does
-    a deeper run take less than a shallower one of the same estimator; 0 where none does.
+def memory_noise(groups: Iterable[Collection[Line]]) -> float:
+    """Return the difference up to which two memories say nothing: the greatest by which one exceeds
+    another that should be at least as large; 0 where none does.
+
+    A group holds the memories of one estimator on cases that differ in the outer loss alone. At the
+    same depth they should be equal, and in none of them should a deeper run take less.
     """
-    return max((line.greatest_fall for line in memories), default=0.0)
+    noise = 0.0
+    for group in groups:
+        noise = max((noise, *(line.greatest_fall for line in group)))
+        for depth in {depth for line in group for depth in line.measured}:
+            known = [line.measured[depth] for line in group if depth in line.measured]
+            noise = max(noise, max(known) - min(known))
+    return noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +248,10 @@ class Measured:
         """Return the time at a depth."""
         return Cost(self.seconds.at(depth).value, depth not in self.seconds.measured)
 
+    def peak(self, depth: float) -> Cost:
+        """Return the memory at a depth."""
+        return Cost(self.memory.at(depth).value, depth not in self.memory.measured)
+
     @cached_property
     def points(self) -> list[Point]:
         """The measured depths with an error, the least first: the greatest error over the seeds
@@ -249,8 +262,8 @@ class Measured:
                 self,
                 int(depth),
                 error,
-                Cost(self.seconds.inside(depth)),
-                Cost(self.memory.inside(depth)),
+                self.time(depth)._replace(value=self.seconds.inside(depth)),
+                self.peak(depth)._replace(value=self.memory.inside(depth)),
             )
             for depth, *_, error in self.errors.spread.tolist()
         ]
@@ -268,7 +281,7 @@ class Measured:
         # Nothing is said about every seed at a depth where one has no error.
         errors = curve.known(curve.values.max(axis=1, initial=-inf))
         depth = depth_to(errors, error) if depths else nan
-        costs = self.time(depth), self.memory.at(depth)
+        costs = self.time(depth), self.peak(depth)
         worst = errors[int(depth)] if depth in errors else nan
         return Point(self, depth, worst, *costs, depths)
 
@@ -280,7 +293,7 @@ class Measured:
         if not first.depth < inf:
             return []
         deeper = [
-            point._replace(seconds=self.time(point.depth), memory=self.memory.at(point.depth))
+            point._replace(seconds=self.time(point.depth), memory=self.peak(point.depth))
             for point in self.points
             if point.depth > first.depth and point.depth in self.seconds.measured
         ]
@@ -416,6 +429,11 @@ class Answer:
         return n_candidates - 1 - len(self.tied)
 
     @property
+    def larger(self) -> tuple[Measured, ...]:
+        """Those that tie with it and take more memory."""
+        return tuple(tie for tie in self.tied if tie not in self.as_good)
+
+    @property
     def unit(self) -> str:
         """What its depth counts."""
         return "layer" if self.source is None or self.source.differentiable else "step"
@@ -482,7 +500,7 @@ def _chosen(measured: Collection[Measured], requirement: Requirement) -> Answer:
         error=best.error,
         measured_error=best.error,
         seconds=best.source.time(best.depth),
-        memory=best.source.memory.at(best.depth),
+        memory=best.source.peak(best.depth),
         tied=tied,
         as_good=tied,
         n_near=len({point.source for point in near}),
@@ -563,12 +581,13 @@ def _smallest(points: Sequence[Point]) -> list[Point]:
     """Return the points that nothing tells from the one with the least memory, in their order.
 
     Memories count as the same that differ by a tenth, or by no more than they vary by themselves
-    (`memory_noise`). A memory that is not known speaks against nobody.
+    (`memory_noise`). A memory that is not known, or is estimated, speaks for and against nobody.
     """
-    least = min(_price(point.memory) for point in points)
+    measured = [point.memory.value for point in points if not point.memory.estimated]
+    least = min((value for value in measured if not isnan(value)), default=nan)
     noise = max(point.source.memory_noise for point in points)
     most = max(SAME_MEMORY * least, least + noise)
-    return [point for point in points if not point.memory.value > most]
+    return [point for point in points if point.memory.estimated or not point.memory.value > most]
 
 
 def closest(points: Sequence[Point]) -> list[Point]:

@@ -121,7 +121,7 @@ def _reached_text(answer: Answer) -> str:
     ties = _tie_names(answer)
     if answer.reason is Reason.FASTEST:
         return f"Fastest {goal}.{_others_text(answer)}"
-    n_larger = len(answer.tied) - len(answer.as_good)
+    n_larger = len(answer.larger)
     larger = f" {n_larger} of these {'takes' if n_larger == 1 else 'take'} more memory."
     if answer.reason is Reason.LEAST_DEPTH:
         also = f", a tie with {ties}" if ties else ""

@@ -201,11 +201,14 @@ def test_a_tie_in_time_is_told_as_one(tmp_path):
         "Lasso loss: use `analytic` with `ista(step=0.2)`: no other is distinguishably faster, or"
         " as fast with less memory."
     )
+    (row,) = report_of_rates(tmp_path / "c", rates, same, memory).answers
+    assert "tie in time with" in str(row.cells["use"])
+    assert str(row.cells["use"]).endswith(", less memory")
     memory[-1] -= 2.77 * 2.0**20
     report = report_of_rates(tmp_path / "b", rates, same, memory)
     (line,) = report.recommendations
     assert "use `backprop` or `analytic`, with `ista(step=0.2)`: a tie, not dist" in line
-    assert "2.77 MiB less than a shallower one" in " ".join(report.caveats)
+    assert "2.77 MiB more than another of the same estimator" in " ".join(report.caveats)
     why = report.answers[0].cells["why"].text
     assert why.startswith("Among the fastest") and why.endswith(" 2 of these take more memory.")
 

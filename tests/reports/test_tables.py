@@ -254,7 +254,7 @@ def test_estimates_are_explained_where_a_table_marks_some(four):
     report = Report(load(four, "quick"))
     answered, _, by_budget = report.markdown().partition("## By budget")
     starred = text.STARRED.capitalize().replace("*", "\\*")
-    assert "*: A time that is estimated" in report.markdown()
+    assert "*: A time or memory that is estimated" in report.markdown()
     assert " s*" in str(budgets(report.results).columns) and " s*" not in str(report.answers)
     assert starred not in answered and starred in by_budget
     assert text.STARRED.capitalize() in html(report)
@@ -265,7 +265,7 @@ def test_estimates_are_explained_where_a_table_marks_some(four):
     report = Report(load(home, "quick"))
     for shown in (report.markdown(), html(report)):
         assert "estimated from the costs" not in shown.partition('id="data"')[0]
-    assert "A time that is estimated" not in report.markdown()
+    assert "A time or memory that is estimated" not in report.markdown()
 
 
 def test_answers_summary_and_chart_name_the_same_least_time(tmp_path):
@@ -399,9 +399,27 @@ def test_memory_that_falls_with_depth_is_said_to_be_noise(tmp_path):
     home = write(tmp_path, [record(case(), "backprop")])
     write_costs(home, ["backprop"], [1.0, 2.0], memory=[2.0**21, 2.0**20])
     said = " ".join(Report(load(home, "quick")).caveats)
-    assert "took up to 1 MiB less than a shallower one" in said
+    assert "took up to 1 MiB more than another of the same estimator" in said
     write_costs(home, ["backprop"], [1.0, 2.0], memory=[2.0**20, 2.0**21])
     assert "allocator" not in " ".join(Report(load(home, "quick")).caveats)
+
+
+def test_memory_that_differs_with_the_loss_alone_is_said_to_be_noise(tmp_path):
+    """Whatever another algorithm takes."""
+    cases = [
+        case("synthetic-ista-lasso"),
+        case("synthetic-ista-other", loss="other"),
+        case("synthetic-fista-lasso", algorithm="fista"),
+    ]
+    home = write(tmp_path, [record(item, "backprop") for item in cases])
+    memory = [size * 2.0**20 for size in (3, 6, 4, 8, 30, 60)]
+    write_costs(
+        home, ["backprop"], [1.0, 2.0] * 3, memory=memory, names=[item["name"] for item in cases]
+    )
+    results = load(home, "quick")
+    noises = {row.memory_noise for rows in results.measured.values() for row in rows}
+    assert noises == {2 * 2.0**20}
+    assert "took up to 2 MiB more than another" in " ".join(Report(results).caveats)
 
 
 def test_what_was_not_selected_is_said_with_the_reason():

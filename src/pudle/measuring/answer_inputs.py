@@ -2,7 +2,7 @@
 times and memories.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from operator import attrgetter
 
@@ -104,6 +104,25 @@ def rounds(costs: Collection[CostRecord]) -> dict[tuple[str, str, str], Rounds]:
     return rounds_by_key
 
 
+def _memories_that_should_agree(
+    by_case: Mapping[str, Sequence[ScoreRecord]], by_line: Mapping[tuple[str, str, str], Line]
+) -> Iterator[list[Line]]:
+    """Yield the memories of each estimator on the cases that differ in the outer loss alone."""
+    records = [record for of_case in by_case.values() for record in of_case]
+    same_but_loss = grouped(
+        records,
+        lambda record: (
+            record.case.dataset,
+            record.case.algorithm,
+            record.case.dtype,
+            record.estimator,
+        ),
+    )
+    for group in same_but_loss.values():
+        keys = [(MEMORY, record.case.name, record.estimator) for record in group]
+        yield [by_line[key] for key in keys if key in by_line]
+
+
 def measurements(
     scores: Iterable[ScoreRecord], costs: Collection[CostRecord]
 ) -> Mapping[str, tuple[Measured, ...]]:
@@ -115,7 +134,7 @@ def measurements(
     """
     by_case = grouped(scores, lambda record: record.case.name)
     by_line, by_round = lines(costs), rounds(costs)
-    noise = memory_noise(line for (metric, *_), line in by_line.items() if metric == MEMORY)
+    noise = memory_noise(_memories_that_should_agree(by_case, by_line))
     inputs = {}
     for name, records in by_case.items():
         target = records[0].case.targets[0]
