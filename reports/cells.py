@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import isnan
 
 from pudle import text
-from pudle.answers import Answer, Cost, Measured
+from pudle.answers import Answer, Cost, Measured, Point
 from pudle.sentences import shortened_ties
 from pudle.text import DASH
 
@@ -116,7 +116,8 @@ def answer_cells(answer: Answer) -> dict[str, Cell]:
     if not is_blank(depth):
         # Less may do: between the measured depths nothing is known.
         least = "≤ " if answer.reached else ""
-        depth = Cell(f"{least}{text.count(int(answer.depth), answer.unit)}", key=depth.key)
+        shown = f"{least}{text.count(int(answer.depth), answer.unit)}"
+        depth = Cell(shown, deepest_alone(answer.missed_before), depth.key)
     seconds = cost_text(answer.seconds, text.seconds)
     return {
         "error": error,
@@ -124,6 +125,16 @@ def answer_cells(answer: Answer) -> dict[str, Cell]:
         "time": interval_cell(answer.seconds.value, *answer.interval, text.seconds, seconds),
         "memory": cost_cell(answer.memory, text.memory),
     }
+
+
+def deepest_alone(missed_before: Point | None) -> tuple[str, ...]:
+    """Say that the deepest measured depth alone reaches an error, given the depth before it; one
+    text, or none without such a depth.
+    """
+    if not missed_before:
+        return ()
+    before = f"error {text.number(missed_before.error)} at {missed_before.depth}"
+    return (f"at the deepest measured depth alone ({before})",)
 
 
 def achievement(answer: Answer) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from pudle.reports.cells import (
     Shown,
     cost_cell,
     cost_text,
+    deepest_alone,
     interval_cell,
     is_blank,
     number_cell,
@@ -58,6 +59,8 @@ class Row(NamedTuple):
     numbers: Summary
     #: The least depth that it needs to reach the required error.
     reach: Point
+    #: Where the deepest depth alone reaches it: the depth before that.
+    missed_before: Point | None
     #: The depth that reaches it in the least time, which answers and charts show too.
     fastest: Point
     #: The deepest depth at which any estimator has an error.
@@ -93,7 +96,8 @@ def _depth(row: Row) -> Cell:
         share = f" in {missed} of {seeds} seeds" if missed < seeds else ""
         return Cell(f"not reached{share}", key=inf)
     ends = min(depths, default=depth), max(depths, default=depth)
-    return interval_cell(depth, *ends, "{:.0f}".format, f"≤ {depth:.0f}")
+    cell = interval_cell(depth, *ends, "{:.0f}".format, f"≤ {depth:.0f}")
+    return cell.with_details(*deepest_alone(row.missed_before))
 
 
 def _time(row: Row) -> Cell:
@@ -159,7 +163,13 @@ def summary_cells(rows: Sequence[Summary], errors: Sequence[float]) -> list[dict
     cells_by_error = []
     for error in errors:
         summary_rows = [
-            Row(row, row.measured.reach(error), row.measured.fastest_reach(error), last)
+            Row(
+                row,
+                row.measured.reach(error),
+                row.measured.missed_before(error),
+                row.measured.fastest_reach(error),
+                last,
+            )
             for row in rows
         ]
         error_text = text.number(error, 1)
@@ -535,8 +545,13 @@ MOST_NAMES = 4
 
 def some(names: Sequence[str]) -> str:
     """Return the first `MOST_NAMES` names as code, and how many more there are."""
-    first_names, more = [f"`{name}`" for name in names[:MOST_NAMES]], len(names) - MOST_NAMES
-    return text.listing([*first_names, f"{more} more"] if more > 0 else first_names)
+    return text.listing(shortened_names([f"`{name}`" for name in names]))
+
+
+def shortened_names(names: Sequence[str]) -> list[str]:
+    """Return the first `MOST_NAMES` names, and how many more there are as the last."""
+    more = len(names) - MOST_NAMES
+    return [*names[:MOST_NAMES], *([f"{more} more"] if more > 0 else [])]
 
 
 def broken(results: Results) -> list[str]:
@@ -723,6 +738,25 @@ def _of_numbers(results: Results) -> Iterator[str]:
 
 
 def _of_depths(results: Results, rows: Sequence[Summary]) -> Iterator[str]:
-    """Yield a caveat if an estimator does not reach the default error at the measured depths."""
+    """Yield caveats if estimators reach the default error at the deepest measured depth alone, or
+    at none.
+    """
+    alone = [
+        (before.error, before.depth, row)
+        for row in rows
+        if (before := row.measured.missed_before(ERROR))
+    ]
+    # Where the error was largest one depth before, it says least about more layers.
+    alone.sort(key=lambda missed: -missed[0])
+    pairs = [
+        f"`{row.estimator}` on {results.labels[row.case]} ({text.number(error)} at depth {depth})"
+        for error, depth, row in alone
+    ]
+    if pairs:
+        goal = text.number(ERROR, 1)
+        yield (
+            f"The deepest measured depth alone has an error of at most {goal} for"
+            f" {text.listing(shortened_names(pairs))}. It does not show that more layers keep it."
+        )
     if any(isinf(row.measured.reach(ERROR).depth) for row in rows):
         yield "An error that no measured depth reaches may be reached by more layers."

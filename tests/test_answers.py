@@ -138,6 +138,30 @@ def test_the_cheapest_within_the_limits_is_chosen_else_the_closest():
     assert not uneven.reached and uneven.error == pytest.approx(0.99**100)
 
 
+@pytest.mark.parametrize(
+    "errors, before",
+    [
+        ([0.06, 0.73, 6e-4], (10, 0.73)),
+        ([0.06, 0.02, 6e-4], (10, 0.02)),
+        ([0.06, 1e-3, 6e-4], None),
+        ([1e-4, 1e-5, 6e-2], None),
+    ],
+)
+def test_an_error_at_the_deepest_measured_depth_alone_is_said_to_be_one(errors, before):
+    """Whether it fell at last or came by chance: one depth cannot tell."""
+    curve = Curve(
+        DEPTHS, np.array([0, 1]), np.array([errors, [1e-9] * 3]).T, np.zeros((3, 2), bool)
+    )
+    chosen = answer([Measured("one", curve, Line({1: 1.0, 100: 9.0}))], Requirement(1e-3))
+    known = chosen.missed_before and (chosen.missed_before.depth, chosen.missed_before.error)
+    assert known == before
+    cell = str(answer_cells(chosen)["depth"])
+    assert cell.endswith(" alone (error {1:.2g} at {0})".format(*before) if before else " layers")
+    # One depth has none before it.
+    alone = Curve(DEPTHS[2:], np.array([0]), np.array([[1e-4]]), np.zeros((1, 1), bool))
+    assert answer([Measured("one", alone)], Requirement(1e-3)).missed_before is None
+
+
 def test_a_depth_where_a_seed_has_no_error_is_not_named():
     gap, failed = (measured("gap", [0.5, 0.5], 1.0) for _ in range(2))
     gap.errors.values[1, 1], failed.errors.values[:, 1] = math.nan, math.nan
@@ -391,7 +415,7 @@ def test_report_page_notebook_and_advice_give_one_answer(tmp_path):
         }
         at_most = "≤ " * of_notebook["reached"]
         assert (
-            depth == str(of_report.cells["depth"]) == f"{at_most}{of_notebook['depth']:.0f} layers"
+            depth == of_report.cells["depth"].text == f"{at_most}{of_notebook['depth']:.0f} layers"
         )
         assert of_notebook["reached"] is bool(advice.chosen) is (error == 1e-3)
         # The advice measures more depths.

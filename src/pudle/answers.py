@@ -285,6 +285,15 @@ class Measured:
         worst = errors[int(depth)] if depth in errors else nan
         return Point(self, depth, worst, *costs, depths)
 
+    def missed_before(self, error: float) -> Point | None:
+        """Return the depth before the deepest one, where an error is reached at the deepest alone
+        and larger there; None elsewhere, and where one depth alone was measured.
+        """
+        if len(self.points) < 2 or self.reach(error).depth != self.points[-1].depth:
+            return None
+        before = self.points[-2]
+        return before if before.error > error else None
+
     def meeting(self, error: float) -> list[Point]:
         """Return the depths at which every seed has an error: the first one, and deeper ones that
         were timed; none if the error is not reached.
@@ -389,6 +398,8 @@ class Answer:
     #: one, and `measured_error` is the measured one.
     error: float = nan
     measured_error: float = nan
+    #: Where the deepest measured depth alone reaches the required error: the depth before it.
+    missed_before: Point | None = None
     seconds: Cost = Cost(nan)
     memory: Cost = Cost(nan)
     #: Quartiles of the time over the rounds.
@@ -532,6 +543,7 @@ def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
 
     There is at least one point, and one for each estimator. `n_failing` is not counted here.
     """
+    goal = requirement.error or 0.0
     fastest = _fastest(reaches)
     smallest = _smallest(fastest)
     best = smallest[0]
@@ -555,8 +567,9 @@ def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
         best.source,
         reached=True,
         depth=best.depth,
-        error=requirement.error or 0.0,
+        error=goal,
         measured_error=best.error,
+        missed_before=best.source.missed_before(goal),
         seconds=best.seconds,
         memory=best.memory,
         interval=best.source.rounds.quartiles(best.depth),

@@ -422,6 +422,23 @@ def test_memory_that_differs_with_the_loss_alone_is_said_to_be_noise(tmp_path):
     assert "took up to 2 MiB more than another" in " ".join(Report(results).caveats)
 
 
+def test_what_rests_on_the_deepest_measured_depth_is_named(tmp_path):
+    """In the tables, and with what not to rely on: the largest error before it first."""
+    curves = {
+        "alternating": lambda depth, _: 1e-9 if depth == 300 else 2e-3,
+        "analytic": lambda depth, _: 0.7 if depth == 250 else 1e-9,
+        "backprop": lambda *_: 1e-9,
+    }
+    records = [record(case(), name, scores=scores(curve)) for name, curve in curves.items()]
+    report = reported(tmp_path, records)
+    said = "error of at most 1e-3 for `analytic` on synthetic-ista-lasso (0.7 at depth 250)"
+    assert f"{said} and `alternating` on synthetic-ista-lasso (" in " ".join(report.caveats)
+    shown = map(str, report.by_case[0].summary.columns["depth to 1e-3"])
+    cells = dict(zip(curves, shown, strict=True))
+    assert cells["analytic"].endswith("at the deepest measured depth alone (error 0.7 at 250)")
+    assert "alone" in cells["alternating"] and "alone" not in cells["backprop"]
+
+
 def test_what_was_not_selected_is_said_with_the_reason():
     """A cell that is missing without a word looks like a failure."""
     solver = Case("solver", "synthetic", "solver", "lasso", (0,), (1,))
