@@ -7,7 +7,7 @@ from asv.results import Results
 from filelock import FileLock
 from support.estimators.plugin import write_plugin
 from support.processes import repositories
-from support.processes.commands import call, python, run
+from support.processes.commands import call, python
 
 from pudle.measuring.execution import by_reason
 from pudle.reports import load
@@ -74,15 +74,15 @@ def test_an_error_says_each_reason_once_and_how_many_results_it_cost():
 
 
 @pytest.mark.slow
-def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
+def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path, installed):
     """asv's benchmarks, in a user's repository: good cells are measured, the broken one is named,
     and the exit code is 2.
     """
-    plugin = write_plugin(tmp_path / "plugin", ["raises", "refuses"])
+    installed(write_plugin(tmp_path / "plugin", ["raises", "refuses"]))
     case = "sparse_gaussian_n_samples_20-ista-lasso"
     arguments = "run --dataset sparse_gaussian(n_samples=20) --depth 10 --only --case".split()
     arguments += [case, *"--estimator alternating --estimator raises --estimator refuses".split()]
-    done = run(*arguments, cwd=repository, path=plugin)
+    done = call(*arguments, cwd=repository)
     assert done.returncode == 2, done.stderr
     words = "sparse_gaussian(n_samples=20), ista, lasso"
     assert f"raises on {words}: error: at depth 10: ZeroDivisionError: planted" in done.stderr
@@ -105,7 +105,7 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     times = history.get_result_value(name, parameters)
     assert times == pytest.approx([cost.value for cost in timed], rel=1e-5)
     # A second run has nothing to do.
-    again = run(*arguments, cwd=repository, path=plugin)
+    again = call(*arguments, cwd=repository)
     assert "times and memories measured now" in done.stdout
     assert "times and memories" not in again.stdout
 
