@@ -138,6 +138,29 @@ def test_the_kernel_takes_the_steps_of_the_torch_path(solver, shape, dtype):
     assert torch.allclose(later[5].codes, mine.at(12), rtol=0, atol=1e-5)
 
 
+def test_after_its_last_step_no_layer_is_run(monkeypatch):
+    """On the torch path, where each would look at all samples again."""
+    problem, advance, advanced = sparse_problem("lasso"), ActiveSet.advance, []
+
+    def counted(*given):
+        advanced.append(given)
+        return advance(*given)
+
+    monkeypatch.setattr(ActiveSet, "advance", counted)
+    states = run("torch", problem, 10**6, keep=(0, 1, ENOUGH, 2 * ENOUGH)).states
+    assert 1 < len(advanced) < ENOUGH
+    assert {number: state.iteration for number, state in states.items()} == {
+        number: number for number in (0, 1, ENOUGH, 2 * ENOUGH, 10**6)
+    }
+    state = ActiveSet().start(problem)
+    for number in range(ENOUGH):
+        if number in states:
+            assert torch.equal(states[number].codes, state.codes)
+        state = advance(ActiveSet(), problem, state, 1.0)
+    for number in (ENOUGH, 2 * ENOUGH, 10**6):
+        assert torch.equal(states[number].codes, state.codes)
+
+
 def test_it_needs_no_step():
     problem, solver = sparse_problem(), ActiveSet()
     pudle.make_estimator("analytic").estimate(problem, solver, 9)

@@ -157,6 +157,9 @@ class Algorithm(ABC):
     #: Whether `advance` uses the step; otherwise a run computes none, and it is that of
     #: `plain_layer` alone.
     uses_step: ClassVar[bool] = True
+    #: Whether `advance` that returns the very codes of the state, the same tensor, has come to an
+    #: end, and would return them ever after: a run then leaves out the layers that remain.
+    stays: ClassVar[bool] = False
     #: What it needs of a problem; a problem that lacks it is refused.
     needs: ClassVar[tuple[Need, ...]] = ()
     #: The algorithm to use where that is lacking.
@@ -345,7 +348,13 @@ def run_layers(
     for layer in range(depth):
         if layer in keep:
             states[layer] = state
-        state = algorithm.advance(problem, state, step)
+        before, state = state, algorithm.advance(problem, state, step)
+        if algorithm.stays and state.codes is before.codes:
+            first = state.iteration - layer - 1
+            later = sorted(number for number in {*keep, depth} if number > layer)
+            return states | {
+                number: dataclasses.replace(state, iteration=first + number) for number in later
+            }
     states[depth] = state
     return states
 

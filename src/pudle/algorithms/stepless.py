@@ -96,6 +96,7 @@ class LassoSolver(Stepless):
 
     differentiable = False
     uses_step = False
+    stays = True
     needs = (DENSE_LASSO,)
     instead = "ista, or iteration on a FixedPoint"
 
@@ -136,7 +137,7 @@ class LassoSolver(Stepless):
 
     @abstractmethod
     def next_codes(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
-        """Return the codes after a step."""
+        """Return the codes after a step: the same tensor where no later step would change them."""
 
 
 def _violations(
