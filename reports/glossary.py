@@ -36,7 +36,10 @@ WORDS = {
         "one iteration of an inner algorithm. Solvers that cannot be differentiated layer by layer"
         " have steps instead."
     ),
-    "depth": "the number T of layers or steps.",
+    "depth": (
+        "the number T of layers or steps. Of the measured depths that reach an error, an answer"
+        " names the least whose time cannot be told from the least time, which it names too."
+    ),
     "case": "a dataset, an algorithm and an outer loss.",
     "problem": (
         "the cases that differ in the algorithm alone, because their algorithms lead to the same"

@@ -54,10 +54,11 @@ READING = (
     ),
     (
         f"Time to {text.number(ERROR, 1)}",
-        "The least time of the measured depths that reach it, which may be deeper than the least"
-        " depth. Each estimator is timed at the depths of answers as well. Brackets hold the"
-        " quartiles over rounds, in each of which all estimators and algorithms of a problem are"
-        " timed. Time and memory are measured for one seed.",
+        "The least time of the measured depths that reach it. An answer names with it the least of"
+        " these depths whose time cannot be told from that one. Each estimator is timed at the"
+        " depths of answers as well. Brackets hold the quartiles over rounds, in each of which all"
+        " estimators and algorithms of a problem are timed. Time and memory are measured for one"
+        " seed.",
     ),
     (
         "*",

@@ -61,7 +61,7 @@ class Row(NamedTuple):
     reach: Point
     #: Where the deepest depth alone reaches it: the depth before that.
     missed_before: Point | None
-    #: The depth that reaches it in the least time, which answers and charts show too.
+    #: The least time to it and the depth that goes with that, which answers and charts show too.
     fastest: Point
     #: The deepest depth at which any estimator has an error.
     last: float
@@ -104,7 +104,7 @@ def _time(row: Row) -> Cell:
     """Show the least time to the required error, with its quartiles over rounds; infinite where the
     error is reached beyond all depths with a known time.
     """
-    depth, seconds, source = row.fastest.depth, row.fastest.seconds, row.fastest.source
+    depth, seconds, source = row.fastest.depth_of_time, row.fastest.seconds, row.fastest.source
     if isnan(seconds.value) and depth < inf and source.seconds.measured:
         return Cell("beyond the timed depths", key=inf)
     quartiles, middle = source.rounds.quartiles(depth), cost_text(seconds, text.seconds)
@@ -136,7 +136,7 @@ COLUMNS = (
     Column(f"time / {BASE}", lambda row: _relative(*row.numbers.relative_seconds, row.last)),
     Column(
         "torch path: time to {error}",
-        lambda row: cost_cell(row.numbers.torch.at(row.fastest.depth), text.seconds),
+        lambda row: cost_cell(row.numbers.torch.at(row.fastest.depth_of_time), text.seconds),
         by_error=True,
     ),
     Column(

@@ -118,6 +118,31 @@ def test_an_error_never_takes_longer_than_a_smaller_one():
     assert answer([row], Requirement(0.1)).depth == 10
 
 
+@pytest.mark.parametrize("noise, depth", [(0.2, 10), (1e-3, 100)])
+def test_of_depths_that_take_the_same_time_the_least_is_named(noise, depth):
+    """With the least time of all: a larger error never takes longer, and never more layers."""
+    errors = np.array([[0.05], [1e-4], [1e-9]])
+    curve = Curve(DEPTHS, np.array([0]), errors, np.zeros(errors.shape, bool))
+    times = {1: 9.0, 10: 1.05, 100: 1.0}
+    deviations = np.random.default_rng(0).normal(0, noise, (3, 10))
+    samples = {
+        depth: seconds * np.exp(row - row.mean())
+        for (depth, seconds), row in zip(times.items(), deviations, strict=True)
+    }
+    memory = Line({1: 1.0, 10: 2.0, 100: 30.0})
+    row = Measured("one", curve, Line(times), memory, Rounds(samples))
+    chosen = answer([row], Requirement(1e-3))
+    assert (chosen.depth, chosen.seconds) == (depth, (1.0, False))
+    assert chosen.measured_error == errors[DEPTHS == depth].item()
+    assert chosen.memory.value == memory.measured[depth]
+    assert chosen.interval == row.rounds.quartiles(100)
+    assert answer([row], Requirement(0.1)).seconds.value == 1.0
+    smaller = answer([row], Requirement(1e-6))
+    assert (smaller.depth, smaller.seconds.value) == (100, 1.0)
+    # Nor where a limit of memory leaves the shallower ones.
+    assert answer([row], Requirement(1e-3, memory=5.0)).seconds.value == 1.05
+
+
 def test_the_cheapest_within_the_limits_is_chosen_else_the_closest():
     """Both have an error of 1e-3 at 100 layers, and not at 10; the second is slow and large."""
     every = [measured("small", [0.9] * 3, 1.0), measured("deep", [0.79] * 3, 5.0, memory=1.0)]

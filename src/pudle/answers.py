@@ -223,6 +223,25 @@ class Point(NamedTuple):
     #: Of one that is to reach an error: by seed the depth from which on the seed has it, infinite
     #: where it is not reached.
     depths: Mapping[int, float] = {}
+    #: A deeper depth that the time is of, None if it is that of its own depth: the two times cannot
+    #: be told apart, see `_least_time`.
+    deeper: float | None = None
+
+    @property
+    def depth_of_time(self) -> float:
+        """The depth that its time is of."""
+        return self.depth if self.deeper is None else self.deeper
+
+    def is_slower(self, other: Point) -> bool:
+        """Tell whether a test over the rounds finds it slower than another point.
+
+        Times that were not measured in the same rounds are taken at their word.
+        """
+        rounds, depth = other.source.rounds, other.depth_of_time
+        if depth not in rounds.samples or self.depth_of_time not in self.source.rounds.samples:
+            return _price(self.seconds) > _price(other.seconds)
+        ratio = rounds.ratio(depth, self.source.rounds, self.depth_of_time)
+        return ratio.value < 1 and ratio.p_value <= rounds.significance
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,8 +329,9 @@ class Measured:
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def fastest_reach(self, error: float) -> Point:
-        """Return the depth that takes the least time of those at which every seed has an error: an
-        answer's depth. Where the error is not reached it is that of `reach`.
+        """Return the least time of the depths at which every seed has an error, with an answer's
+        depth: the least whose time cannot be told from it. Where the error is not reached it is
+        that of `reach`.
         """
         return _least_time(self.meeting(error) or [self.reach(error)])
 
@@ -520,21 +540,27 @@ def _chosen(measured: Collection[Measured], requirement: Requirement) -> Answer:
 
 
 def _least_times(points: Iterable[Point]) -> list[Point]:
-    """Return the depth of each estimator that takes the least time, see `_least_time`."""
+    """Return the least time of each estimator, with the depth to name, see `_least_time`."""
     by_source: dict[Measured, list[Point]] = {}
     for point in points:
         by_source.setdefault(point.source, []).append(point)
     return [_least_time(of_source) for of_source in by_source.values()]
 
 
-def _least_time(points: Iterable[Point]) -> Point:
-    """Return the point that takes the least time, of equal ones the first; an unknown time is the
-    longest.
+def _least_time(points: Sequence[Point]) -> Point:
+    """Return, of the points of one estimator, the least depth whose time a test over the rounds
+    does not tell from the least time, with that time; an unknown time is the longest.
 
-    Times that cannot be told apart count as they are, so that what meets a larger error never seems
-    to take longer than what meets a smaller one.
+    The least time counts as it is, so that what meets a larger error never seems to take longer
+    than what meets a smaller one. The depth does not hang on the noise of times.
     """
-    return min(points, key=lambda point: _price(point.seconds))
+    fastest = min(points, key=lambda point: (_price(point.seconds), point.depth))
+    least = min(
+        (point for point in points if not point.is_slower(fastest)), key=lambda point: point.depth
+    )
+    if least.depth >= fastest.depth:
+        return fastest
+    return least._replace(seconds=fastest.seconds, deeper=fastest.depth)
 
 
 def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
@@ -572,7 +598,7 @@ def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
         missed_before=best.source.missed_before(goal),
         seconds=best.seconds,
         memory=best.memory,
-        interval=best.source.rounds.quartiles(best.depth),
+        interval=best.source.rounds.quartiles(best.depth_of_time),
         tied=tied,
         as_good=_others(smallest, best),
         next_fastest=min(slower, key=lambda point: point.seconds.value, default=None)
@@ -627,15 +653,10 @@ def _fastest(points: Sequence[Point]) -> list[Point]:
     first, *slower = sorted(
         points, key=lambda point: (_price(point.seconds), point.depth, point.error)
     )
-    fastest, rounds = [first], first.source.rounds
-    for point in slower:
-        ratio = rounds.ratio(first.depth, point.source.rounds, point.depth)
-        faster = ratio.value < 1 and ratio.p_value <= rounds.significance
-        tested = first.depth in rounds.samples and point.depth in point.source.rounds.samples
+    if isnan(first.seconds.value):
         # Where nothing is timed, depth alone tells them apart.
-        if (tested and not faster) or (isnan(first.seconds.value) and point.depth == first.depth):
-            fastest.append(point)
-    return fastest
+        return [first, *(point for point in slower if point.depth == first.depth)]
+    return [first, *(point for point in slower if not point.is_slower(first))]
 
 
 def _price(cost: Cost) -> float:
