@@ -77,14 +77,17 @@ def figures(results: Results, summary: Sequence[Summary]) -> list[Figure]:
 
 
 def overview(results: Results, summary: Sequence[Summary]) -> Figure:
-    """Return error against depth for the first dataset and algorithm, one panel per loss, as the
-    README shows it; there must be a case.
+    """Return error against depth for the first dataset and algorithm, one panel per loss, that of
+    its first case, as the README shows it; there must be a case.
     """
     first, *_ = results.cases.values()
+    case_of_loss: dict[str, str] = {}
+    for name, case in results.cases.items():
+        if (case.dataset, case.algorithm) == (first.dataset, first.algorithm):
+            case_of_loss.setdefault(case.loss, name)
     panels = [
-        curves(results, summary, name, results.metrics).view("depth", title=f"{case.loss} loss")
-        for name, case in results.cases.items()
-        if (case.dataset, case.algorithm) == (first.dataset, first.algorithm)
+        curves(results, summary, name, results.metrics).view("depth", title=f"{loss} loss")
+        for loss, name in case_of_loss.items()
     ]
     return replace(
         panels[0],
