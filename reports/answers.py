@@ -3,6 +3,7 @@ its budgets.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from math import inf
 from typing import NamedTuple
 
 from pudle import answers as engine
@@ -23,10 +24,11 @@ COLUMNS = [*"problem use error depth time memory".split(), "best unrolled", "why
 #: How to read the budgets, with ``{least}`` and ``{tie}`` of where times are measured, or of where
 #: they are not.
 READING_BUDGETS = (
-    "For a given error: the estimator that reaches it {least}. For a given time or memory: the"
-    " estimator with the least error (the greatest over the seeds) that was measured within it; of"
-    " errors that are nearly the same, the fastest. A tie: {tie}; for a time or memory, with errors"
-    f" that differ by less than {SAME_ERROR:.0%} as well."
+    "For a given error: the estimator that reaches it {least}, and its depth. For a given time or"
+    " memory: the estimator with the least error (the greatest over the seeds) at a measured depth"
+    " whose time or memory was measured or estimated within it, with that depth and what it takes;"
+    " of errors that are nearly the same, the fastest. A tie: {tie}; for a time or memory, with"
+    f" errors that differ by less than {SAME_ERROR:.0%} as well."
 )
 TIMED = {"least": "in the least time", "tie": "not distinguishable in time, nor by memory"}
 UNTIMED = {
@@ -171,8 +173,9 @@ def budgets(results: Results, algorithm: str = "") -> Table:
     each, perhaps with one algorithm alone.
 
     A cell is the estimator, with its algorithm where there are several, and the time to that
-    accuracy or the error within that budget. Where there is no estimator, it says why. Where every
-    problem has one pair that is best at all budgets, the pair has a column of its own.
+    accuracy or the error within that budget, and what `_spent` says. Where there is no estimator,
+    it says why. Where every problem has one pair that is best at all budgets, the pair has a column
+    of its own.
     """
     requirements = engine.budgets(sum(results.measured.values(), ()))
     rows = [
@@ -212,14 +215,31 @@ def _budget_row(
         row["use"] = _pair(chosen[0]) if len(algorithms) > 1 else _plain_cell(chosen[0])
     for budget_answer in chosen:
         estimator, value = achievement(budget_answer)
+        spent = _spent(budget_answer) if estimator else []
         if not estimator or alike:
-            cell = Cell(value)
+            cell = Cell(value, tuple(spent))
         elif len(algorithms) > 1:
-            cell = _pair(budget_answer, value)
+            cell = _pair(budget_answer, value, *spent)
         else:
-            cell = _plain_cell(budget_answer, value)
+            cell = _plain_cell(budget_answer, value, *spent)
         row[requirement_text(budget_answer.requirement)] = cell
     return row
+
+
+def _spent(chosen: Answer) -> list[str]:
+    """Say at which depth an answer achieves something and, within limits of time or memory, how
+    much it takes of them; * marks what is estimated.
+    """
+    cells = answer_cells(chosen)
+    if chosen.reached:
+        # Where nothing is timed, the depth is what it achieves.
+        return [str(cells["depth"])] if chosen.is_timed else [*cells["depth"].details]
+    spent = [cells["depth"].text]
+    if chosen.requirement.seconds < inf:
+        spent.append(cells["time"].text)
+    if chosen.requirement.memory < inf:
+        spent.append(cells["memory"].text)
+    return spent
 
 
 def _plain_cell(chosen: Answer, *details: str) -> Cell:

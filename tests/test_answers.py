@@ -141,6 +141,11 @@ def test_of_depths_that_take_the_same_time_the_least_is_named(noise, depth):
     assert (smaller.depth, smaller.seconds.value) == (100, 1.0)
     # Nor where a limit of memory leaves the shallower ones.
     assert answer([row], Requirement(1e-3, memory=5.0)).seconds.value == 1.05
+    # Of what is chosen by its error the same holds: two of these errors are nearly the same.
+    equal = np.array([[0.05], [1e-9], [1e-9]])
+    row = dataclasses.replace(row, errors=dataclasses.replace(curve, values=equal))
+    least = answer([row], Requirement(None, seconds=5.0))
+    assert (least.depth, least.seconds) == (depth, (1.0, False))
 
 
 def test_the_cheapest_within_the_limits_is_chosen_else_the_closest():

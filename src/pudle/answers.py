@@ -520,7 +520,7 @@ def _chosen(measured: Collection[Measured], requirement: Requirement) -> Answer:
     deepest: int | None = int(max(point.depth for point in points))
     if requirement.limited and (possible or goal is None):
         deepest = None
-    closest_points = closest(near)
+    closest_points = closest(_least_times(near))
     best = closest_points[0]
     tied = _others(closest_points, best)
     return Answer(
@@ -530,7 +530,7 @@ def _chosen(measured: Collection[Measured], requirement: Requirement) -> Answer:
         depth=best.depth,
         error=best.error,
         measured_error=best.error,
-        seconds=best.source.time(best.depth),
+        seconds=best.source.time(best.depth_of_time),
         memory=best.source.peak(best.depth),
         tied=tied,
         as_good=tied,

@@ -240,11 +240,22 @@ def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):
     write_costs(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 30.0], memory=memory)
     cells = framed(budgets(load(four, "quick"))).iloc[0, 1:]
     # Alternating reaches 1e-3 within 152 layers on every seed, and so at the measured depth of 200.
-    assert cells["error 1e-3"] == "alternating, 2 s"
+    assert cells["error 1e-3"] == "alternating, 2 s, ≤ 200 layers"
     # One of its seeds does not get to 1e-6; the other does at 250, beyond the timed depths.
-    assert cells["error 1e-6"] == "backprop, 40 s*"
+    assert cells["error 1e-6"] == "backprop, 40 s*, ≤ 250 layers"
     error = f"error {0.5 * 0.96**200:.1e}".replace("e-0", "e-")
-    assert cells["within 2 s"] == f"alternating, {error}" and len(cells) == 3 + 4
+    assert cells["within 2 s"] == f"alternating, {error}, 200 layers, 2 s" and len(cells) == 3 + 4
+
+
+def test_budgets_mark_what_is_estimated_to_be_within_them(four):
+    """The error is measured at 150 layers, time and memory are not: they lie between others."""
+    memory = [2**20, 2**23, 2**26, 2**26]
+    write_costs(four, ["alternating", "backprop"], [1.0, 3.0, 20.0, 30.0], memory=memory)
+    cells = framed(budgets(load(four, "quick"))).iloc[0, 1:]
+    spent = {name: cell.split(", ")[2:] for name, cell in cells.items() if "within" in name}
+    assert spent["within 2 s"] == ["150 layers", "2 s*"]
+    assert spent["within 5 MiB"] == ["150 layers", "4.5 MiB*"]
+    assert spent["within 20 s"] == ["200 layers", "3 s"]
 
 
 def test_estimates_are_explained_where_a_table_marks_some(four):
