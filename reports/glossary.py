@@ -136,8 +136,8 @@ def _in_words_of(results: Results, explained: Iterable[Meaning]) -> Iterator[Mea
     """Explain names of the suite in the words that fit the problems; what others wrote stays."""
     for meaning in explained:
         kind = entries_named(f"{meaning.kind}s", meaning.name)[meaning.name]
-        own = kind.__module__.startswith("pudle.")
-        words = in_words_of(results, meaning.sentence) if own else meaning.sentence
+        is_built_in = kind.__module__.startswith("pudle.")
+        words = in_words_of(results, meaning.sentence) if is_built_in else meaning.sentence
         yield meaning._replace(sentence=words)
 
 
@@ -175,22 +175,22 @@ def _datasets(specs: Collection[str]) -> Iterator[Meaning]:
     """
     for meaning in _from_classes("dataset", specs):
         kind = entries_named("datasets", meaning.name)[meaning.name]
-        shown = [_whole_spec(kind, spec) for spec in specs if parsed(spec)[0] == meaning.name]
-        yield meaning._replace(sentence=f"{meaning.sentence} Here: {listing(shown)}.")
+        whole_specs = [_whole_spec(kind, spec) for spec in specs if parsed(spec)[0] == meaning.name]
+        yield meaning._replace(sentence=f"{meaning.sentence} Here: {listing(whole_specs)}.")
 
 
 def _whole_spec(kind: type, spec: str) -> str:
     """Return a spec as code with the options that it leaves to the defaults of its class, without
     the seed, paths, and what is None.
     """
-    name, given = parsed(spec)
+    name, set_options = parsed(spec)
     fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
     defaults = {
         field.name: field.default
         for field in fields
         if field.default not in (None, dataclasses.MISSING) and field.name != "seed"
     }
-    options = (f"{key}={value!r}" for key, value in (defaults | {**given}).items())
+    options = (f"{key}={value!r}" for key, value in (defaults | {**set_options}).items())
     return f"`{name}({', '.join(options)})`"
 
 

@@ -53,12 +53,12 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 #: Columns that are left out where they say nothing in any row, and which cells say nothing.
 EMPTY: Mapping[str, Callable[[Shown], bool]] = {
-    "status": lambda shown: str(shown) in ("ok", "certified"),
-    "target": lambda shown: str(shown) == "exact",
-    "reason": lambda shown: not str(shown),
-    "remark": lambda shown: not str(shown),
-    "all-zero codes": lambda shown: is_blank(shown) or getattr(shown, "key", None) == 0,
-    "uncertified samples": lambda shown: is_blank(shown) or getattr(shown, "key", None) == 0,
+    "status": lambda cell: str(cell) in ("ok", "certified"),
+    "target": lambda cell: str(cell) == "exact",
+    "reason": lambda cell: not str(cell),
+    "remark": lambda cell: not str(cell),
+    "all-zero codes": lambda cell: is_blank(cell) or getattr(cell, "key", None) == 0,
+    "uncertified samples": lambda cell: is_blank(cell) or getattr(cell, "key", None) == 0,
 }
 #: A LaTeX command for a table that is scaled down to its place where it is wider than that.
 FIT = (
@@ -212,11 +212,11 @@ def latex(value: Shown) -> str:
     cell = value if isinstance(value, Cell) else Cell(value)
     if cell.details:
         # The algorithm of the best pair, and what ties with it, are bold as well; remarks are not.
-        named = [
+        other_lines = [
             latex(Cell(line, best=cell.best and line.startswith(("with ", "or "))))
             for line in cell.details
         ]
-        lines = [latex(Cell(cell.text, best=cell.best)), *named]
+        lines = [latex(Cell(cell.text, best=cell.best)), *other_lines]
         return rf"\pudlelines{{{NEXT_LINE.join(lines)}}}"
     escaped = re.sub("`([^`]+)`", r"\\texttt{\1}", cell.text.translate(LATEX))
     for name, symbol in SYMBOLS.items():

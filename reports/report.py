@@ -452,9 +452,9 @@ class Report:
         """How to read the certificates: what all have, and the columns that are shown."""
         columns = tables.certificates_table(self.results).columns
         limits = READING_LIMITS if any(map(self.results.badge, self.results.cases)) else ""
-        shown = [words for name, words in READING_CERTIFICATES.items() if name in columns]
+        of_columns = [words for name, words in READING_CERTIFICATES.items() if name in columns]
         condition = GRAM if "dual margin" in columns else HESSIAN
-        sentences = [CERTIFICATES_ABOUT, limits, CERTIFICATES_WORST, condition, *shown]
+        sentences = [CERTIFICATES_ABOUT, limits, CERTIFICATES_WORST, condition, *of_columns]
         return in_words_of(self.results, " ".join(filter(None, sentences)))
 
     @property

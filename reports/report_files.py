@@ -137,11 +137,11 @@ def _writers(request: ReportRequest, reports: Reports) -> Writers:
     """Return the formats that a request can have: several sides are shown on a page alone, and
     tables of errors, which are those of the first side, not on it.
     """
-    first, *others = reports.values()
+    first, *other_sides = reports.values()
     if request.error_tables:
         return error_texts(first, *request.error_tables)
     writers: dict[str, Callable[[], Content]] = {"html": partial(page.html, reports)}
-    if not others:
+    if not other_sides:
         writers |= {"markdown": first.markdown, "csv": first.csv_parts, "latex": first.latex}
     return writers
 
@@ -159,9 +159,10 @@ def _requested_formats(request: ReportRequest, writers: Writers) -> list[str]:
     texts = [name for name in ENDINGS if name in formats]
     needed = formats if request.error_tables else texts
     if lacking := [name for name in needed if name not in writers]:
-        what = "--table error" if request.error_tables else "several results side by side"
+        requested = "--table error" if request.error_tables else "several results side by side"
         raise InvalidArgument(
-            f"--format {lacking[0]} is none of {' and '.join(writers)}, which there are for {what}"
+            f"--format {lacking[0]} is none of {' and '.join(writers)}, which there are for"
+            f" {requested}"
         )
     return texts
 

@@ -113,17 +113,17 @@ def _carry_out(
         remove_leftovers(out)
         sweep_temporary_folders()
         with progress_bar(TimeRemainingColumn()) as bar:
-            task, begun = bar.add_task(title, total=None), False
+            task, is_announced = bar.add_task(title, total=None), False
 
             def show(completed: int, total: int, line: str) -> None:
                 """Show progress in the bar, and at the first step, before which anything wrong is
                 refused, about how long it takes.
                 """
-                nonlocal begun
-                if not begun:
+                nonlocal is_announced
+                if not is_announced:
                     # Not before: what is refused takes no time.
                     _announce(chosen)
-                    begun = True
+                    is_announced = True
                 bar.update(task, completed=completed, total=total, description=f"{title}: {line}")
 
             result = run(progress=show)

@@ -120,21 +120,21 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     with contextlib.suppress(util.UserError):
         content.load_data(configuration.results_dir)
     stored = read_stored(folder.parent, folder.name)
-    kept = _union(selected, _measured_benchmarks(selected, [content]))
+    listed_benchmarks = _union(selected, _measured_benchmarks(selected, [content]))
     for name, benchmark in selected.items():
         function = get_benchmark_from_name(benchmark_dir, name).func
         look_up = _accuracy_value if benchmark["type"] == "track" else _cost_value
         values = _cell_values(content, benchmark)
         for cell in itertools.product(*benchmark["params"]):
             values[cell] = look_up(stored, function, *map(ast.literal_eval, cell))
-        cells = itertools.product(*kept[name]["params"])
+        cells = itertools.product(*listed_benchmarks[name]["params"])
         # Of a cell that was never selected asv reads NaN, and None of one that failed.
         ordered = [values.get(cell, math.nan) for cell in cells]
         # asv makes one number of samples.
         samples = [value if isinstance(value, list) else None for value in ordered]
         counts = [1 if cell_samples else None for cell_samples in samples]
         measured = runner.BenchmarkResult(ordered, samples, counts, 0, "", None)
-        content.add_result(kept[name], measured, record_samples=True)
+        content.add_result(listed_benchmarks[name], measured, record_samples=True)
     content.save(configuration.results_dir)
 
 
@@ -173,7 +173,10 @@ def _union(selected: Mapping[str, Benchmark], earlier: Iterable[Benchmark]) -> d
         known = union.setdefault(benchmark["name"], benchmark)
         if known["version"] == benchmark["version"]:
             axes = zip(known["params"], benchmark["params"], strict=True)
-            merged = [sorted({*one, *other}, key=ast.literal_eval) for one, other in axes]
+            merged = [
+                sorted({*known_values, *new_values}, key=ast.literal_eval)
+                for known_values, new_values in axes
+            ]
             union[benchmark["name"]] = {**known, "params": merged}
     return union
 

@@ -89,7 +89,7 @@ def _words(cases: Cases) -> dict[str, str]:
 
 
 def word_of(spec: str) -> str:
-    """Return what a person calls a dataset or an algorithm.
+    """Return the word that a person has for a dataset or an algorithm.
 
     That is the class of a problem that was given as an object, the last name of the file or folder
     that the options ``path`` or ``folder`` name, the name of a user's file that makes a problem,
