@@ -426,9 +426,6 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     remedy = f"run `pudle run --profile {profile}`"
     shown = _without_what_nobody_measured(stored)
     costs = [cost for cost in shown.costs.values() if cost]
-    for record in (*shown.scores.values(), *costs):
-        # It holds at this commit, whichever commit first measured it.
-        record.provenance.commit = commit or record.provenance.commit
     provenances = _newest_first(shown.scores or experiments)
     blank = Unmeasured(f"not measured yet: {remedy}", provenances[0])
     records = {

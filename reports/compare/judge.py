@@ -612,7 +612,11 @@ def _notes(
         lacking = together.lacking.get(name, {}) if together else {}
         yield from (f"Left out on {name}: {reason}" for reason in dict.fromkeys(lacking.values()))
         if any(provenance.dirty for provenance in side.provenances):
-            yield f"{name} was measured with uncommitted changes: its numbers belong to no commit."
+            yield (
+                f"{name} was measured with uncommitted changes: its numbers belong to no commit."
+                " Run `pudle run` once more in a checkout of it without changes: what is the same"
+                " there is not measured again."
+            )
         yield from (f"{name}: {note}" for note in side.notes if not together)
     if elsewhere:
         yield (

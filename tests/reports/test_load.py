@@ -218,6 +218,29 @@ def test_uncommitted_changes_stand_for_their_commit_only_in_what_no_other_run_me
     assert [item.name for item in results.experiments] == ["one"]
 
 
+def test_a_result_belongs_to_the_commit_at_which_a_clean_run_lists_it(four):
+    """Measured with changes that became a commit, it is that commit's after a run there."""
+    for path in (four / "quick" / "store").rglob("*.json"):
+        content = json.loads(path.read_text())
+        edit(path, provenance=content["provenance"] | {"dirty": True})
+    run = json.loads((four / "quick" / "run.json").read_text())
+    cases = {name: run[name] for name in ("selection", "records")}
+    write_at_commit(four, dirty=True, **cases)
+    for results in (load(four, "quick", HEAD), load(four, "quick")):
+        assert all(origin.dirty for origin in results.provenances)
+    write_at_commit(four, **cases)
+    write_record(four / "quick" / "run.json", run | {"commit": HEAD})
+    for results in (load(four, "quick", HEAD), load(four, "quick")):
+        assert {(origin.commit, origin.dirty) for origin in results.provenances} == {(HEAD, False)}
+
+
+def test_a_result_that_only_changed_files_list_at_a_commit_does_not_belong_to_it(four):
+    run = json.loads((four / "quick" / "run.json").read_text())
+    cases = {name: run[name] for name in ("selection", "records")}
+    write_at_commit(four, dirty=True, **cases)
+    assert all(origin.dirty for origin in load(four, "quick", HEAD).provenances)
+
+
 def test_null_and_missing_values_are_nan(tmp_path):
     (item,) = experiments(
         tmp_path, training("one", summary={"steps": None, "seconds": 3.0})

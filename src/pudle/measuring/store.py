@@ -24,7 +24,7 @@ from .results.reference import CaseReference
 from .results.result import Result
 from .results.score import ScoreRecord, Scores
 from .selection import Selection
-from .stored_files import RunList, StoredFile
+from .stored_files import Record, RunList, StoredFile
 
 
 class ResultPlace(NamedTuple):
@@ -190,6 +190,30 @@ def _run_list(folder: Path, commit: str, damaged: list[str]) -> RunList:
     return merged
 
 
+def _clean_places(folder: Path, commit: str) -> set[str]:
+    """Return where the scores and costs lie that a run without uncommitted changes listed at a
+    commit; none if there was no such run.
+    """
+    path = folder / "runs" / f"{commit}.json"
+    lists = read_all(RunList, {commit: path}, []).values() if commit else ()
+    return {str(row[-1]) for listed in lists for row in (*listed.records, *listed.costs)}
+
+
+def _attribute(record: Record, asked: str, listed_at: str, is_clean: bool) -> None:
+    """Let a record bear the commit that it belongs to, and whether files differed from it.
+
+    It carries those of its first measurement. What a clean run lists belongs to that run's commit
+    `listed_at`, whichever commit or changes first measured it. With a commit `asked` for it bears
+    that one.
+    """
+    origin = record.provenance
+    if is_clean and origin.dirty:
+        origin.commit, origin.dirty = listed_at, False
+    elif asked and not is_clean:
+        origin.dirty = origin.dirty or origin.commit != asked
+    origin.commit = asked or origin.commit
+
+
 def _latest_check_status(key: str, at_run: str) -> str:
     """Return the last result of `pudle check` on a plug-in: that known here or, where none is, that
     at a run.
@@ -215,10 +239,17 @@ def read_stored(home: Path, profile: str, commit: str = "") -> Stored:
         for metric, case, name, depth, at in run.costs
         if (case, name) in pairs
     }
+    read_scores = read_all(ScoreRecord, scores, damaged)
+    read_costs = read_all(CostRecord, costs, damaged)
+    clean = {store / place for place in _clean_places(folder, run.commit)}
+    for pair, score in read_scores.items():
+        _attribute(score, commit, run.commit, scores[pair] in clean)
+    for cell, cost in read_costs.items():
+        _attribute(cost, commit, run.commit, costs[cell] in clean)
     return Stored(
         selection=selection,
-        scores=read_all(ScoreRecord, scores, damaged),
-        costs=dict.fromkeys(costs) | read_all(CostRecord, costs, damaged),
+        scores=read_scores,
+        costs=dict.fromkeys(costs) | read_costs,
         experiments={name: store / at for name, at in sorted(run.experiments.items())},
         checks={
             name: _latest_check_status(key, at_run) for name, (key, at_run) in run.plugins.items()

@@ -212,6 +212,7 @@ def test_where_numbers_come_from_is_said(judge):
     notes = " ".join(comparison.notes)
     assert "differ in cpu" in notes and "thresholds for elsewhere" in notes
     assert "head was measured with uncommitted changes" in notes
+    assert "Run `pudle run` once more in a checkout of it without changes" in notes
     text = summary.markdown(comparison, "base", "head", "quick")
     assert "| cpu | Abacus | Difference engine |" in text
 
