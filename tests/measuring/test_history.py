@@ -10,6 +10,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from asv import util
 from asv.results import Results
 from support.problems.small_problems import TINY
 from support.processes.repositories import git, repository
@@ -100,6 +101,46 @@ def test_asv_publishes_what_any_command_measured_and_not_only_the_last(stored):
     (folder / "results" / "benchmarks.json").unlink()
     assert history.update_history(folder, root, git(root, "rev-parse", "HEAD")) == []
     assert published(folder) == (listed, graphs)
+
+
+def test_asv_shows_no_cell_as_failed_that_a_commit_did_not_measure(stored):
+    folder, root, commit = stored
+    home = folder.parent
+    write(home, [record(case(), "backprop")])
+    assert history.update_history(folder, root, commit) == []
+    git(root, "commit", "-q", "--allow-empty", "-m", "second")
+    write(home, [record(case(), "alternating")])
+    assert history.update_history(folder, root, git(root, "rev-parse", "HEAD")) == []
+    for name in (commit, "HEAD"):
+        command = [sys.executable, "-m", "asv", "show", "--config", str(folder / "asv.conf.json")]
+        done = subprocess.run(
+            [*command, git(root, "rev-parse", name)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "n/a" in done.stdout and "failed" not in done.stdout
+
+
+def test_an_own_result_of_asv_keeps_its_statistics_and_failures_beside_added_cells(tmp_path):
+    path, name = tmp_path / "results.json", "timing.Case.time_estimate"
+    columns = ["result", "params", "version", "started_at", "duration", "stats_repeat"]
+    rows = {name: [[1.5, None], [["'b'"], ["1", "10"]], "1", 5, 2.0, [7, None]]}
+    rows["failed"] = [None, [["'b'"], ["1", "10"]], "1"]
+    rows["older"] = [[2.0], [["'b'"], ["1"]], "0"]
+    content = {"result_columns": columns, "results": rows, "durations": {"<build>": 3.0}}
+    util.write_json(str(path), content, Results.api_version)
+    parameters = [["'a'", "'b'"], ["1", "10"]]
+    drawn = {each: {"name": each, "params": parameters, "version": "1"} for each in rows}
+    history._add_unmeasured_cells(path, drawn)
+    written = util.load_json(str(path), api_version=Results.api_version)
+    result, *others = written["results"][name]
+    assert [*map(str, result)] == ["nan", "nan", "1.5", "None"]
+    assert others == [parameters, "1", 5, 2.0, [None, None, 7, None]]
+    assert [*map(str, written["results"]["failed"][0])] == ["nan", "nan", "None", "None"]
+    assert written["results"]["older"] == rows["older"]
+    assert written["durations"] == content["durations"]
+    path.write_text("{")
+    history._add_unmeasured_cells(path, drawn)
+    assert path.read_text() == "{"
 
 
 def test_a_history_that_was_not_written_is_said_and_tried_again(stored, monkeypatch):

@@ -92,8 +92,9 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     file about this machine beside them.
 
     What was measured before stays: the list keeps benchmarks and parameters that the selection has
-    no more, and a result file of the commit keeps their values. Sets the environment variable of
-    the selection, and imports asv and the benchmarks. `date` is in milliseconds.
+    no more, and a result file of the commit keeps their values. Every result file gets the cells of
+    the list that it lacks. Sets the environment variable of the selection, and imports asv and the
+    benchmarks. `date` is in milliseconds.
     """
     # Slow to import, and only needed here.
     from asv import benchmarks, config, machine, results, runner, util
@@ -110,7 +111,8 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     with contextlib.suppress(util.UserError):
         earlier += benchmarks.Benchmarks.load(configuration).values()
     earlier += _measured_benchmarks(selected, results.iter_results(configuration.results_dir))
-    benchmarks.Benchmarks(configuration, _union(selected, earlier).values()).save()
+    drawn = _union(selected, earlier)
+    benchmarks.Benchmarks(configuration, drawn.values()).save()
     this_machine = machine.Machine.get_defaults()
     machine_file = folder / "results" / this_machine["machine"] / "machine.json"
     util.write_json(str(machine_file), this_machine, machine.Machine.api_version)
@@ -136,6 +138,43 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
         measured = runner.BenchmarkResult(ordered, samples, counts, 0, "", None)
         content.add_result(listed_benchmarks[name], measured, record_samples=True)
     content.save(configuration.results_dir)
+    for place, file_name, _ in results.iter_results_paths(configuration.results_dir):
+        _add_unmeasured_cells(Path(place, file_name), drawn)
+
+
+def _add_unmeasured_cells(path: Path, drawn: Mapping[str, Benchmark]) -> None:
+    """Give one of asv's result files all the cells that its benchmarks have in the list of
+    benchmarks, with NaN for those that it lacks: asv shows NaN as n/a, and a cell that a file lacks
+    as failed.
+
+    Benchmarks that the file does not have, or has of another version, stay as they are, and so does
+    a file that asv cannot read.
+    """
+    from asv import results, util
+
+    with contextlib.suppress(util.UserError):
+        content = util.load_json(str(path), api_version=results.Results.api_version)
+        is_changed = False
+        for name, row in content["results"].items():
+            columns = dict(zip(content["result_columns"], row, strict=False))
+            benchmark = drawn.get(name)
+            if not benchmark or columns["version"] != benchmark["version"]:
+                continue
+            if columns["params"] == benchmark["params"]:
+                continue
+            known_cells = [*itertools.product(*columns["params"])]
+            # asv writes one null where all cells failed.
+            columns["result"] = columns["result"] or [None] * len(known_cells)
+            for column, values in columns.items():
+                if isinstance(values, list) and column != "params":
+                    unmeasured = math.nan if column == "result" else None
+                    by_cell = dict(zip(known_cells, values, strict=True))
+                    cells = itertools.product(*benchmark["params"])
+                    columns[column] = [by_cell.get(cell, unmeasured) for cell in cells]
+            columns["params"] = benchmark["params"]
+            content["results"][name], is_changed = [*columns.values()], True
+        if is_changed:
+            util.write_json(str(path), content, results.Results.api_version, compact=True)
 
 
 def _measured_benchmarks(
