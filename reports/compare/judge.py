@@ -417,6 +417,8 @@ class Growth(NamedTuple):
     p_slower: float = nan
     p_faster: float = nan
     little: bool = False
+    #: What errors below it were counted as, zero where none of the two is below it.
+    floor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -459,7 +461,8 @@ class _Judge:
         error_limit = self.limits.of_error(place.metric)
         limit = error_limit.elsewhere if self.elsewhere else error_limit.ratio
         floor = max(self.rounding(place), error_limit.floor)
-        return Growth("accuracy", _ratio(old, new, floor), limit)
+        raised = floor if min(old, new) < floor else 0.0
+        return Growth("accuracy", _ratio(old, new, floor), limit, floor=raised)
 
     def rounding(self, place: Place) -> float:
         """Return the error up to which the reference's own bound makes errors equal; zero for
@@ -502,7 +505,7 @@ class _Judge:
         """Return the verdict on a number that both sides have: costs of unequal environments, and
         times within the noise or of separate runs, are undecided.
         """
-        rule, change, limit, slower, faster, little = grown
+        rule, change, limit, slower, faster, little, floor = grown
         cost = rule != "accuracy"
         if cost and self.unequal:
             return Judgment("undecided", rule, "measured in different environments")
@@ -513,6 +516,8 @@ class _Judge:
             noise = f"a ratio within the noise (p = {p_value:.2g})"
             return Judgment("undecided", rule, noise)
         times = f"{change:.4g} times as much"
+        if floor:
+            times += f", where any error below {floor:.2g} counts as {floor:.2g}"
         if rule == "time" and self.separate:
             return Judgment("undecided", rule, times + SEPARATE)
         if change > limit:

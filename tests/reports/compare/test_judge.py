@@ -217,6 +217,18 @@ def test_where_numbers_come_from_is_said(judge):
     assert "| cpu | Abacus | Difference engine |" in text
 
 
+def test_a_factor_over_errors_that_count_as_the_bound_says_so(judge):
+    """At 400 layers the error of base lies below ten bounds, which its growth is counted from."""
+    line = only(judge(times(1e13, depth=400)))
+    row = next(iter(judge(times(1e13, depth=400)).cells()))
+    floor = 10 * BOUND
+    assert row.base < floor and row.change == pytest.approx(row.head / floor)
+    assert line.reason.endswith(
+        f"times as much, where any error below {floor:.2g} counts as {floor:.2g}"
+    )
+    assert only(judge(times(3, depth=10))).reason.endswith("3 times as much")
+
+
 def large_errors(smallest):
     """Return an edit of a side that puts all relative errors above 0.1 but one."""
 
