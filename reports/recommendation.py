@@ -2,7 +2,7 @@
 measured and by what the classes of the estimators declare.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from pudle import text
@@ -12,7 +12,7 @@ from pudle.measuring.naming import OWN_LOSS
 from pudle.measuring.results.score import ScoreRecord
 from pudle.reports.answers import ProblemAnswer
 from pudle.reports.glossary import in_words_of
-from pudle.reports.load import Results
+from pudle.reports.load import SIGNS, Results
 from pudle.sentences import shortened_ties
 
 #: An estimator, or its pair with an algorithm.
@@ -33,6 +33,8 @@ LEAVE_OUT = {
 #: An error has settled if it differs by less than this share between the deepest depth and the
 #: deepest of those that are at most `EARLIER` as deep.
 SETTLED, EARLIER = 0.02, 2 / 3
+#: Problems are named one by one up to this many.
+NAMED_PROBLEMS = 3
 #: What it means that an estimator of the direct part keeps an error.
 INDIRECT = "It matters here how the codes change with the outer parameter."
 
@@ -41,7 +43,8 @@ def recommendations(
     results: Results, rows: Sequence[ProblemAnswer], requirement: Requirement
 ) -> list[str]:
     """Say for each outer loss what the answers to a requirement have in common, and why it is
-    right: a text for each loss that the answers have, in their order.
+    right: a text for each loss that the answers have, in their order; and at the end one on the
+    best unrolled pairs, where some are not the answers themselves.
 
     A loss whose answers have nothing in common is told with the reason alone.
     """
@@ -53,7 +56,66 @@ def recommendations(
         if loss == OWN_LOSS:
             name = "The problem's own loss" if len(loss_rows) == 1 else "The problems' own losses"
         sentences.append(in_words_of(results, f"{name}: {' '.join(filter(None, parts))}"))
+    unrolled = [row for row in rows if row.unrolled.source]
+    if any(row.unrolled.source is not row.best.source for row in unrolled):
+        parts = [*_unrolled(unrolled, requirement), *_wrong_signs(results, unrolled)]
+        sentences.append(in_words_of(results, f"Best unrolled: {' '.join(parts)}"))
     return sentences
+
+
+def _unrolled(rows: Sequence[ProblemAnswer], requirement: Requirement) -> Iterator[str]:
+    """Yield which estimators are best unrolled on which problems, and which come closest where
+    nothing unrolled reaches the required error.
+    """
+    missed = [row for row in rows if not row.unrolled.reached and requirement.error is not None]
+    if reached := [row for row in rows if row not in missed]:
+        yield f"{'; '.join(_by_estimator(reached))}."
+    if missed:
+        error = text.number(requirement.error or 0.0, 1)
+        closest = "; ".join(_by_estimator(missed))
+        nothing = "Elsewhere nothing" if reached else "nothing"
+        yield f"{nothing} reaches {error}; closest: {closest}."
+
+
+def _by_estimator(rows: Sequence[ProblemAnswer]) -> list[str]:
+    """Name the best unrolled estimators, each with its problems, or how many these are."""
+    names = []
+    for estimator, answered in grouped(rows, lambda row: row.unrolled.estimator).items():
+        problems = [row.cells["problem"].text for row in answered]
+        on = (
+            text.listing(problems)
+            if len(problems) <= NAMED_PROBLEMS
+            else f"{len(problems)} problems"
+        )
+        names.append(f"`{estimator}` on {on}")
+    return names
+
+
+def _wrong_signs(results: Results, rows: Sequence[ProblemAnswer]) -> Iterator[str]:
+    """Yield in how many samples the signs of codes are wrong at the depths of the best unrolled
+    pairs, the greatest share over the seeds: of those that reach the required error, and of others.
+    """
+    shares: dict[bool, list[tuple[float, int]]] = {True: [], False: []}
+    for row in rows:
+        source, depth = row.unrolled.source, row.unrolled.depth
+        if not source or not results.has_signs(source.case):
+            continue
+        signs = results.curve(source.case, source.estimator, SIGNS)
+        known = {at: greatest for at, *_, greatest in signs.spread.tolist()}
+        if depth in known:
+            shares[row.unrolled.reached].append((known[depth], int(depth)))
+    if shares[True]:
+        most, _ = max(shares[True])
+        wrong = f"wrong in at most {text.percent(most)} of the samples" if most else "all right"
+        yield f"Where the error is reached, the signs of codes are {wrong} by then."
+    if shares[False]:
+        most, depth = max(shares[False])
+        if most:
+            where = "Elsewhere they" if shares[True] else "The signs of codes there"
+            yield (
+                f"{where} are wrong in up to {text.percent(most)} of the samples after"
+                f" {depth} layers: more layers may change which is best."
+            )
 
 
 def _lead(rows: Sequence[ProblemAnswer], requirement: Requirement) -> str:

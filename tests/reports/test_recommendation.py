@@ -241,6 +241,33 @@ def test_the_best_unrolled_pair_says_what_it_misses(tmp_path):
     assert missed in str(row.cells["best unrolled"]) and math.isclose(row.unrolled.error, FLOOR)
 
 
+def test_the_best_unrolled_pairs_are_told_in_words(tmp_path):
+    """With the share of wrong signs at their depths: here of the error that nothing reaches."""
+    named = case("synthetic-solver-lasso", algorithm="solver")
+    solved = record(named, "analytic", differentiable=False, scores=scores(lambda *_: 1e-9))
+    wrong = {1e-9: 0.015, FLOOR: 0.32}
+    for error, share in wrong.items():
+        signs = scores(lambda *_, error=error: error, support=lambda depth, share=share: share)
+        records = [solved, record(case(), "backprop", scores=signs)]
+        report = reported(tmp_path / str(share), records)
+        *_, line = report.recommendations
+        problem = report.answers[0].cells["problem"].text
+        if error == FLOOR:
+            assert line == (
+                f"Best unrolled: nothing reaches 1e-3; closest: `backprop` on {problem}. The signs"
+                " of codes there are wrong in up to 32% of the samples after 300 layers: more"
+                " layers may change which is best."
+            )
+        else:
+            assert line == (
+                f"Best unrolled: `backprop` on {problem}. Where the error is reached, the signs of"
+                " codes are wrong in at most 1.5% of the samples by then."
+            )
+    # Where the answers run layers themselves, they are the best unrolled pairs.
+    lines = reported(tmp_path / "layers", records[1:]).recommendations
+    assert not any("unrolled" in line for line in lines)
+
+
 def test_the_best_unrolled_pair_names_what_it_ties_with(tmp_path):
     """Up to two, and with its algorithm where that is another one."""
     solver = case("synthetic-solver-lasso", algorithm="solver")
