@@ -239,7 +239,7 @@ def _spent(chosen: Answer) -> list[str]:
         spent.append(cells["time"].text)
     if chosen.requirement.memory < inf:
         spent.append(cells["memory"].text)
-    return spent
+    return [", ".join(spent)]
 
 
 def _plain_cell(chosen: Answer, *details: str) -> Cell:

@@ -307,6 +307,29 @@ def test_a_chart_that_goes_on_has_a_shadow_and_its_legend_fits(browser, tmp_path
     wait_for(lambda: browser.run(script)[1:3] == [True, False])
 
 
+def test_a_part_of_the_figures_says_so_in_print_and_its_legend_has_no_more(
+    browser, tmp_path_factory
+):
+    """Of eight cases six are drawn at a time; only the other two have a line of `backprop`."""
+    names = [f"part-{number}" for number in range(8)]
+    records = [
+        record(case(name, dataset=f"part_{name[-1]}(n=10)"), estimator)
+        for name in names
+        for estimator in ("alternating", *(["backprop"] if name > "part-5" else []))
+    ]
+    home = write(tmp_path_factory.mktemp("part"), records)
+    browser.open(written(tmp_path_factory, Report(load(home, "quick"))), DESKTOP)
+    assert browser.visible(".printed") == []
+    assert browser.visible("#legend button") == ["alternating"]
+    browser.cdp("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert browser.visible(".printed") == ["Printed: cases 1 to 6 of 8."]
+    finally:
+        browser.cdp("Emulation.setEmulatedMedia", {"media": ""})
+    browser.press("#panel-pages button:last-child")
+    assert browser.visible("#legend button") == ["alternating", "backprop"]
+
+
 def test_print_leaves_out_what_paper_cannot_do(page):
     page.cdp("Emulation.setEmulatedMedia", {"media": "print"})
     try:

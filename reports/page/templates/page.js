@@ -143,7 +143,8 @@ function paged(items, at, size, what, turn) {
   const ends = `${now * size + 1} to ${now * size + page.length} of ${items.length}`;
   const where = element("span", {}, ` ${what} ${ends} `);
   const turns = [to("previous", now - 1), where, to("next", now + 1)];
-  return [page, last ? [element("p", { class: "pager" }, ...turns)] : []];
+  const printed = element("p", { class: "printed" }, `Printed: ${what} ${ends}.`);
+  return [page, last ? [element("p", { class: "pager" }, ...turns), printed] : []];
 }
 
 // -- what is shown
@@ -177,6 +178,10 @@ async function showFigures() {
   const turn = (next) => set({ page: String(next) });
   const [panels, pager] = paged(chosen, Number(state.page), PANELS, "cases", turn);
   $("#panel-pages")?.replaceChildren(...pager);
+  const drawn = new Set(panels.flatMap(({ figure }) => Object.keys(figure.looks)));
+  for (const one of $$("#legend button")) {
+    one.hidden ||= !drawn.has(one.value) && state.focus !== one.value;
+  }
   const others = [...DATA.charts, ...run().charts, ...(item?.charts ?? [])];
   const work = [
     ...panels.map(({ figure, name }, place) =>
