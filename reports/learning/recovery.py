@@ -35,6 +35,8 @@ COLUMNS = (
     NumberColumn("steps", "steps", whole),
     NumberColumn("time", "seconds", text.seconds),
 )
+#: The columns whose best cells are bold.
+BOLD = text.listing([column.heading for column in COLUMNS if column.best])
 #: Errors up to so many times the least are called alike.
 SAME_ERROR = 1.05
 #: Methods by what distinguishes a part of them.
@@ -51,8 +53,8 @@ class Recovery(Study):
     reading = (
         "Error: the distance between the learned dictionary and the one that made the data, after"
         " their atoms are matched one to one. Relative error: this distance divided by the norm of"
-        " the dictionary that made the data. Time is that of the computation alone. The best of a"
-        " column is bold."
+        " the dictionary that made the data. Time is that of the computation alone. Bold is"
+        f" the best {BOLD}, of no other column."
     )
     kinds: ClassVar[tuple[str, ...]] = ("learning", "baseline")
     outcome = Axis("relative_error", "relative error of the dictionary", "log")

@@ -9,7 +9,7 @@ from support.records.stored_experiments import best_marks, experiments, framed, 
 from support.records.synthetic import baseline, training
 
 from pudle import text
-from pudle.reports.learning.recovery import Optimizers
+from pudle.reports.learning.recovery import COLUMNS, Optimizers, Recovery
 from pudle.reports.learning.sections import sections
 from pudle.reports.learning.study import POINTS
 from pudle.reports.report import Report
@@ -34,6 +34,15 @@ def seeds(**rates):
         for name, rate in rates.items()
         for seed in range(3)
     ]
+
+
+def test_the_columns_that_are_said_to_have_a_bold_cell_are_those_that_have_one():
+    """The fastest training may be the worst: no time is bold."""
+    *_, said = Recovery.reading.split("Bold is the best ")
+    assert said == "error at end, relative error and support recovered, of no other column."
+    assert [
+        column.heading for column in COLUMNS if column.heading in said and not column.best
+    ] == []
 
 
 def test_the_best_of_each_column_is_that_of_the_data(tmp_path):
