@@ -25,7 +25,8 @@ CAPTION = (
 #: The same in LaTeX, for cases of several seeds and of one.
 LATEX_CAPTION = (
     "Relative error of the gradient by the depth of the unrolled algorithm: median over the seeds,"
-    " range below it; bold: the least of each column."
+    " with their range below it, in the same power of ten unless it has its own; bold: the least of"
+    " each column."
 )
 ONE_SEED_CAPTION = (
     "Relative error of the gradient by the depth of the unrolled algorithm; bold: the least of each"
@@ -35,6 +36,10 @@ ONE_SEED_CAPTION = (
 PREAMBLE = f"% \\usepackage{{booktabs,graphicx}}\n{markup.FIT}"
 #: More depths than this need both columns of a page.
 ONE_COLUMN = 3
+#: A longer name of an estimator has its options on a line of their own.
+NAME_LENGTH = 12
+#: A range is printed in the power of ten of its median where its ends are within these multiples.
+NEAR = (0.01, 1000.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +95,8 @@ class ErrorTable:
 
     def latex(self, caption: str, label: str) -> str:
         """Return the table in LaTeX for a paper, with caption and label: the least median of a
-        depth bold, ranges, where there are several seeds, below medians.
+        depth bold, ranges, where there are several seeds, below medians, and the options of an
+        estimator below its name.
         """
         depths = self.depths
         best = {
@@ -107,10 +113,11 @@ class ErrorTable:
                 latex_error(spread.value, bold=printed_error(spread.value) == best[depth])
                 for depth, spread in zip(depths, spreads, strict=True)
             ]
-            name = rf"\texttt{{{markup.latex(estimator)}}}"
+            name, options = name_lines(estimator)
             lines.append(rf"{name} & {' & '.join(medians)} \\")
-            if self.n_seeds > 1:
-                lines.append(rf" & {' & '.join(map(latex_range, spreads))} \\[2pt]")
+            ranges = map(latex_range, spreads) if self.n_seeds > 1 else [""] * len(spreads)
+            if options or self.n_seeds > 1:
+                lines.append(rf"{options} & {' & '.join(ranges)} \\[2pt]")
         environment = "table" if len(depths) <= ONE_COLUMN else "table*"
         columns = len(depths)
         heading = " & ".join(f"${depth}$" for depth in depths)
@@ -120,7 +127,7 @@ class ErrorTable:
                 r"\centering\footnotesize",
                 rf"\caption{{{markup.latex(caption)}}}",
                 rf"\label{{{label}}}",
-                r"\smallskip\tabcolsep=4pt",
+                r"\smallskip\tabcolsep=3pt",
                 r"\pudlefit{%",
                 rf"\begin{{tabular}}{{@{{}}l{'r' * columns}@{{}}}}",
                 r"\toprule",
@@ -150,29 +157,50 @@ def latex_error(error: float, bold: bool = False) -> str:
 
 def latex_digits(error: float) -> str:
     """Return two significant digits: plainly between 0.1 and 1000, else with a power of ten."""
-    mantissa, exponent = printed_error(error).split("e")
-    power = int(exponent)
+    mantissa, _ = printed_error(error).split("e")
+    power = printed_power(error)
     if error == 0:
         return "0"
-    if -1 <= power <= 2:
-        return f"{float(f'{mantissa}e{power}'):.{max(1 - power, 0)}f}"
-    return rf"{mantissa}\cdot10^{{{power}}}"
+    return rf"{mantissa}\cdot10^{{{power}}}" if power else plain_digits(error)
+
+
+def printed_power(error: float) -> int:
+    """Return the power of ten that an error is printed with, 0 where it is printed plainly."""
+    power = int(printed_error(error).split("e")[1])
+    return 0 if error == 0 or -1 <= power <= 2 else power
+
+
+def plain_digits(error: float) -> str:
+    """Return two significant digits without a power of ten."""
+    mantissa, exponent = printed_error(error).split("e")
+    return f"{float(f'{mantissa}e{exponent}'):.{max(1 - int(exponent), 0)}f}"
+
+
+def name_lines(estimator: str) -> tuple[str, str]:
+    """Return the name of an estimator in LaTeX, and a second line with its options, which is empty
+    where the first has room for all or there are none.
+    """
+    name, bracket, options = estimator.partition("(")
+    if len(estimator) <= NAME_LENGTH or not bracket:
+        return rf"\texttt{{{markup.latex(estimator)}}}", ""
+    below = rf"{{\scriptsize\texttt{{{markup.latex(bracket + options)}}}}}"
+    return rf"\texttt{{{markup.latex(name)}}}", below
 
 
 def latex_range(spread: Spread) -> str:
-    """Return the range over the seeds in small type, a power of ten that both ends share once; an
-    empty text where there is none.
+    """Return the range over the seeds in small type, in the power of ten of its median, which is
+    not repeated; each end has its own where they are far from that. An empty text where there is no
+    range.
     """
     if isnan(spread.value):
         return ""
-    low, high = latex_digits(spread.low), latex_digits(spread.high)
-    power = re.compile(r"\\cdot10\^.*")
-    shared = power.search(high)
-    if shared and low.endswith(shared[0]):
-        interval = rf"[{power.sub('', low)},\ {power.sub('', high)}]{shared[0]}"
+    power = printed_power(spread.value)
+    ends = [end / 10.0**power for end in (spread.low, spread.high)]
+    if all(NEAR[0] <= end < NEAR[1] for end in ends):
+        low, high = map(plain_digits, ends)
     else:
-        interval = rf"[{low},\ {high}]"
-    return rf"{{\scriptsize${interval}$}}"
+        low, high = latex_digits(spread.low), latex_digits(spread.high)
+    return rf"{{\scriptsize$[{low},\ {high}]$}}"
 
 
 def error_tables(report: Report, depths: Sequence[int]) -> list[ErrorTable]:

@@ -1,6 +1,7 @@
 """The report's formats, and the command that writes them."""
 
 import io
+import math
 import re
 import shutil
 import subprocess
@@ -28,10 +29,14 @@ from support.records.synthetic import (
 
 from pudle.reports import markup, tables
 from pudle.reports.command import report_command
-from pudle.reports.error_tables import error_texts
+from pudle.reports.error_tables import error_texts, latex_range, name_lines
 from pudle.reports.load import load
 from pudle.reports.page import data
 from pudle.reports.report import Report
+from pudle.reports.summary import Spread
+
+#: More depths than this make a table wider than a page, with the estimators of the quick profile.
+DEPTHS_ACROSS_A_PAGE = 8
 
 
 def test_page_loads_nothing_and_says_what_it_rests_on(html):
@@ -273,6 +278,46 @@ def test_labels_of_several_tables_end_with_their_numbers_as_help_and_docs_say(tm
     (option,) = (option for option in report_command.params if option.name == "label")
     assert "tab:errors-1, tab:errors-2" in option.help
     assert "`tab:errors-1`" in (ROOT / "docs" / "reading.md").read_text()
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
+@pytest.mark.parametrize(
+    ("n_depths", "place"), [(3, r"\columnwidth"), (DEPTHS_ACROSS_A_PAGE, r"\textwidth")]
+)
+def test_errors_fit_into_a_paper_without_being_scaled(tmp_path, n_depths, place):
+    """So that tables beside each other have one size of type; as docs/reading.md says."""
+    depths = [100 * number for number in range(1, n_depths + 1)]
+    errors = scores(lambda depth, rho: 1.1e-3 * rho**depth, depths=depths)
+    the_case = case(depths=depths)
+    report = reported(tmp_path, [record(the_case, name, scores=errors) for name in CURVES])
+    latex = error_texts(report, depths)["latex"]()
+    measured = latex.replace(r"\begin{table", r"\typeout{room \the" + place + r"}\begin{table", 1)
+    measured = measured.replace(r"\sbox0{#1}", r"\sbox0{#1}\typeout{width \the\wd0}")
+    document = r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx}\begin{document}"
+    compile_latex(tmp_path, document + measured + r"\end{document}")
+    log = (tmp_path / "document.log").read_text()
+    room, width = (float(re.search(rf"{name} ([\d.]+)pt", log)[1]) for name in ("room", "width"))
+    assert 0.5 * room < width <= room
+    said = (ROOT / "docs" / "reading.md").read_text()
+    assert f"up to {DEPTHS_ACROSS_A_PAGE} depths. What is wider" in said
+
+
+def test_a_range_has_the_power_of_ten_of_its_median_or_its_own():
+    for ends, expected in (
+        ((2.1e-3, 1.9e-3, 24e-3), r"[1.9,\ 24]"),
+        ((0.15, 0.09, 0.2), r"[0.090,\ 0.20]"),
+        ((2.1e-8, 1.9e-12, 2.4e-8), r"[1.9\cdot10^{-12},\ 2.4\cdot10^{-8}]"),
+        ((2.1e-8, 0.0, 2.4e-8), r"[0,\ 2.4\cdot10^{-8}]"),
+    ):
+        assert latex_range(Spread(*ends)) == rf"{{\scriptsize${expected}$}}"
+    assert latex_range(Spread(math.nan, math.nan, math.nan)) == ""
+
+
+def test_options_of_a_long_name_stand_below_it():
+    assert name_lines("backprop") == (r"\texttt{backprop}", "")
+    assert name_lines("mine(a=1)") == (r"\texttt{mine(a=1)}", "")
+    name, options = name_lines("truncated(window=10)")
+    assert (name, options) == (r"\texttt{truncated}", r"{\scriptsize\texttt{(window=10)}}")
 
 
 def test_the_latex_files_define_each_command_once_and_alike(timed):
