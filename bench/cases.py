@@ -22,7 +22,7 @@ SOLVER = "active_set"
 STEPS = (5, 10, 15, 20, 30, 40, 50, 75, 100)
 QUICK_DEPTHS = (1, 2, 5, 10, 20, 50, *range(100, 301, 50), 400, 500, 600)
 DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, *range(100, 501, 50), 600, 700, 800)
-#: Figure 3 of Malezieux et al. has 1 to 1000 iterations; short windows are said to win between 30
+#: Figure 3 of Malézieux et al. has 1 to 1000 iterations; short windows are said to win between 30
 #: and 200.
 MALEZIEUX_DEPTHS = (1, 2, *range(5, 31, 5), 40, 50, 60, *range(75, 201, 25), 300, 500, 1000)
 PUBLISHED_DEPTHS = (1, 2, 3, 5, 7, *range(10, 31, 5), 40, 50, 60, 75, 90, 100)
@@ -91,7 +91,7 @@ def _cases(
     )
 
 
-#: The paper's model, the harder one of Malezieux et al. with their algorithm, and real photographs.
+#: The paper's model, the harder one of Malézieux et al. with their algorithm, and real photographs.
 CORE = (
     ("sparse_gaussian", "sparse_gaussian(n_samples={n})", PAPER_STEP),
     ("bernoulli_gaussian", "bernoulli_gaussian(n_samples={n})", "fista"),
@@ -305,7 +305,7 @@ DEFAULT = Selection(
 PAPER = replace(
     DEFAULT,
     profile="paper",
-    # Malezieux et al. compare this window as well.
+    # Malézieux et al. compare this window as well.
     estimators=(*ESTIMATORS, "truncated(window=20)"),
     limited=(*LIMITED, ("truncated(window=20)", *NOT_SOLVED[0][1:])),
     cases=_cases(PUBLISHED_DEPTHS, 5, 10000, PUBLISHED, targets=("ghat", "gstar", "gtilde"))

@@ -19,7 +19,7 @@ class BernoulliGaussian(SyntheticDataset):
     Atoms are Gaussian, of unit norm. The dictionary at which the gradient is taken is the
     generating one plus Gaussian entries whose standard deviation is ``perturbation`` times that of
     the generating dictionary's entries, renormalized. The defaults are the synthetic gradient
-    experiment of Malezieux, Moreau and Kowalski, in which the penalty 0.1 is an absolute weight
+    experiment of Malézieux, Moreau and Kowalski, in which the penalty 0.1 is an absolute weight
     too; there the perturbed dictionary is not renormalized.
 
     Parameters
@@ -52,7 +52,7 @@ class BernoulliGaussian(SyntheticDataset):
     name = "bernoulli_gaussian"
     relative = True
     references = (
-        "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
+        "Malézieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
         " learning for pattern recovery, ICLR 2022",
     )
 

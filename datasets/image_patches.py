@@ -43,7 +43,7 @@ class ImagePatches(ImageDataset, SparseCodingDataset):
 
     name = "image_patches"
     references = (
-        "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
+        "Malézieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
         " learning for pattern recovery, ICLR 2022",
     )
 

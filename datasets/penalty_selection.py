@@ -52,8 +52,8 @@ class HeldOutRegression(ArraysDataset):
 
     name = "penalty_selection"
     references = (
-        "Bertrand et al., Implicit differentiation of Lasso-type models for hyperparameter"
-        " optimization, ICML 2020",
+        "Bertrand, Klopfenstein, Blondel, Vaiter, Gramfort and Salmon, Implicit differentiation of"
+        " Lasso-type models for hyperparameter optimization, ICML 2020",
     )
     losses = (PenaltySelection.loss,)
 

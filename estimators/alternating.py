@@ -25,7 +25,10 @@ class Alternating(CodesEstimator):
     name = "alternating"
     aliases = ("g_dec", "g1", "danskin", "envelope")
     references = (
-        "Ablin, Peyre and Moreau, Super-efficiency of automatic differentiation, ICML 2020",
+        (
+            "Ablin, Peyré and Moreau, Super-efficiency of automatic differentiation for functions"
+            " defined as a minimum, ICML 2020"
+        ),
         "Tolooshams and Ba, Stable and Interpretable Unrolled Dictionary Learning, TMLR 2022",
     )
     computes = "direct"

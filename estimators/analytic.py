@@ -31,10 +31,13 @@ class Analytic(ActiveSystemEstimator):
     name = "analytic"
     aliases = ("implicit", "g3", "ift", "aid")
     references = (
-        "Ablin, Peyre and Moreau, Super-efficiency of automatic differentiation, ICML 2020",
         (
-            "Bertrand et al., Implicit differentiation of Lasso-type models for hyperparameter"
-            " optimization, ICML 2020"
+            "Ablin, Peyré and Moreau, Super-efficiency of automatic differentiation for functions"
+            " defined as a minimum, ICML 2020"
+        ),
+        (
+            "Bertrand, Klopfenstein, Blondel, Vaiter, Gramfort and Salmon, Implicit"
+            " differentiation of Lasso-type models for hyperparameter optimization, ICML 2020"
         ),
     )
     computes = "implicit"

@@ -24,7 +24,10 @@ class Backprop(WindowEstimator):
     name = "backprop"
     aliases = ("g_ae", "g2", "automatic", "unrolled", "itd", "ddl")
     references = (
-        "Ablin, Peyre and Moreau, Super-efficiency of automatic differentiation, ICML 2020",
+        (
+            "Ablin, Peyré and Moreau, Super-efficiency of automatic differentiation for functions"
+            " defined as a minimum, ICML 2020"
+        ),
         "Tolooshams and Ba, Stable and Interpretable Unrolled Dictionary Learning, TMLR 2022",
     )
     computes = "unrolled"

@@ -38,8 +38,9 @@ class Checkpointed(CheckedOptions, SweepEstimator):
     aliases = ("recursive_checkpointing",)
     references = (
         (
-            "Griewank and Walther, Algorithm 799: revolve, ACM Transactions on Mathematical"
-            " Software 2000"
+            "Griewank and Walther, Algorithm 799: revolve: an implementation of checkpointing for"
+            " the reverse or adjoint mode of computational differentiation, ACM Transactions on"
+            " Mathematical Software 2000"
         ),
         (
             "Chen, Xu, Zhang and Guestrin, Training deep nets with sublinear memory cost, arXiv"

@@ -38,8 +38,8 @@ class DrMad(GradientEstimator):
 
     name = "drmad"
     references = (
-        "Fu, Luo, Feng, Low and Chua, DrMAD: Distilling reverse-mode automatic differentiation,"
-        " IJCAI 2016",
+        "Fu, Luo, Feng, Low and Chua, DrMAD: Distilling reverse-mode automatic differentiation for"
+        " optimizing hyperparameters of deep neural networks, IJCAI 2016",
     )
     computes = "approximate"
     consistent_for = ()

@@ -47,8 +47,8 @@ class Forward(CheckedOptions, CodesEstimator):
     references = (
         "Griewank and Faure, Piggyback differentiation and optimization, 2003",
         (
-            "Deledalle, Vaiter, Fadili and Peyre, Stein unbiased gradient estimator of the risk,"
-            " SIAM J. Imaging Sciences 2014"
+            "Deledalle, Vaiter, Fadili and Peyré, Stein Unbiased GrAdient estimator of the Risk"
+            " (SUGAR) for multiple parameter selection, SIAM Journal on Imaging Sciences 2014"
         ),
         (
             "Franceschi, Donini, Frasconi and Pontil, Forward and reverse gradient-based"

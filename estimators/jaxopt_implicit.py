@@ -38,7 +38,10 @@ class JaxoptImplicit(CheckedOptions, peers.JaxImplicitPeer):
     rtol: float = 1e-13
 
     name = "jaxopt_implicit"
-    references = ("Blondel et al., Efficient and Modular Implicit Differentiation, NeurIPS 2022",)
+    references = (
+        "Blondel, Berthet, Cuturi, Frostig, Hoyer, Llinares-López, Pedregosa and Vert, Efficient"
+        " and Modular Implicit Differentiation, NeurIPS 2022",
+    )
     distributions = ("jax", "jaxlib", "jaxopt")
     instead = "fixed_point"
 

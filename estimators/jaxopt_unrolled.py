@@ -40,7 +40,10 @@ class JaxoptUnrolled(peers.Peer):
     """
 
     name = "jaxopt_unrolled"
-    references = ("Blondel et al., Efficient and Modular Implicit Differentiation, NeurIPS 2022",)
+    references = (
+        "Blondel, Berthet, Cuturi, Frostig, Hoyer, Llinares-López, Pedregosa and Vert, Efficient"
+        " and Modular Implicit Differentiation, NeurIPS 2022",
+    )
     computes = "unrolled"
     distributions = ("jax", "jaxlib", "jaxopt")
     needs = (PLAIN_LAYERS, NAMED_LOSS, *peers.Peer.needs, peers.ON_CPU)

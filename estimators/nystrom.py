@@ -62,7 +62,7 @@ class Nystrom(CheckedOptions, ActiveSystemEstimator):
     name = "nystrom"
     aliases = ("nystrom_hypergradient",)
     references = (
-        "Hataya and Yamada, Nystrom method for accurate and scalable implicit differentiation,"
+        "Hataya and Yamada, Nyström method for accurate and scalable implicit differentiation,"
         " AISTATS 2023",
     )
     computes = "approximate"

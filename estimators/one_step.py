@@ -26,7 +26,10 @@ class OneStep(WindowEstimator):
     aliases = ("jfb", "jacobian_free")
     references = (
         "Bolte, Pauwels and Vaiter, One-step differentiation of iterative algorithms, NeurIPS 2023",
-        "Fung et al., JFB: Jacobian-free backpropagation for implicit networks, AAAI 2022",
+        (
+            "Fung, Heaton, Li, McKenzie, Osher and Yin, JFB: Jacobian-free backpropagation for"
+            " implicit networks, AAAI 2022"
+        ),
     )
     computes = "truncated"
     consistent_for = ("lasso",)

@@ -27,8 +27,11 @@ class OptimistixImplicit(peers.JaxImplicitPeer):
 
     name = "optimistix_implicit"
     references = (
-        "Rader, Lyons and Kidger, Optimistix: modular optimization in JAX and Equinox, 2024",
-        "Blondel et al., Efficient and Modular Implicit Differentiation, NeurIPS 2022",
+        "Rader, Lyons and Kidger, Optimistix: modular optimisation in JAX and Equinox, 2024",
+        (
+            "Blondel, Berthet, Cuturi, Frostig, Hoyer, Llinares-López, Pedregosa and Vert,"
+            " Efficient and Modular Implicit Differentiation, NeurIPS 2022"
+        ),
     )
     distributions = ("jax", "jaxlib", "lineax", "optimistix")
     instead = "analytic"

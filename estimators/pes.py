@@ -56,8 +56,8 @@ class Pes(CheckedOptions, SmoothingEstimator):
     name = "pes"
     aliases = ("persistent_es",)
     references = (
-        "Vicol, Metz and Sohl-Dickstein, Unbiased gradient estimation with persistent evolution"
-        " strategies, ICML 2021",
+        "Vicol, Metz and Sohl-Dickstein, Unbiased gradient estimation in unrolled computation"
+        " graphs with persistent evolution strategies, ICML 2021",
     )
     computes = "stochastic"
 

@@ -52,16 +52,16 @@ class Spsa(CheckedOptions, SmoothingEstimator):
     references = (
         (
             "Spall, Multivariate stochastic approximation using a simultaneous perturbation"
-            " gradient approximation, 1992"
+            " gradient approximation, IEEE Transactions on Automatic Control 1992"
         ),
         "Nesterov and Spokoiny, Random gradient-free minimization of convex functions, 2017",
         (
-            "Salimans et al., Evolution strategies as a scalable alternative to reinforcement"
-            " learning, arXiv 1703.03864"
+            "Salimans, Ho, Chen, Sidor and Sutskever, Evolution strategies as a scalable"
+            " alternative to reinforcement learning, arXiv 1703.03864"
         ),
         (
-            "Vicol, Kolter and Swersky, Low-variance gradient estimation in unrolled graphs with"
-            " ES-Single, ICML 2023"
+            "Vicol, Kolter and Swersky, Low-variance gradient estimation in unrolled computation"
+            " graphs with ES-Single, ICML 2023"
         ),
     )
     computes = "stochastic"

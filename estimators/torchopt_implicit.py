@@ -50,8 +50,14 @@ class TorchoptImplicit(CheckedOptions, peers.Peer, ImplicitEstimator):
 
     name = "torchopt_implicit"
     references = (
-        "Ren et al., TorchOpt: An Efficient Library for Differentiable Optimization, JMLR 2023",
-        "Rajeswaran et al., Meta-Learning with Implicit Gradients, NeurIPS 2019",
+        (
+            "Ren, Feng, Liu, Pan, Fu, Mai and Yang, TorchOpt: An Efficient Library for"
+            " Differentiable Optimization, JMLR 2023"
+        ),
+        (
+            "Rajeswaran, Finn, Kakade and Levine, Meta-Learning with Implicit Gradients, NeurIPS"
+            " 2019"
+        ),
     )
     computes = "implicit"
     distributions = ("torchopt",)

@@ -33,8 +33,8 @@ class Truncated(CheckedOptions, WindowEstimator):
             " AISTATS 2019"
         ),
         (
-            "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
-            " learning, ICLR 2022"
+            "Malézieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
+            " learning for pattern recovery, ICLR 2022"
         ),
     )
     computes = "truncated"

@@ -43,6 +43,24 @@ SPECIAL = str.maketrans(
         "^": r"\textasciicircum{}",
     }
 )
+#: Accents as BibTeX and every LaTeX read them, by the combining character of Unicode, and letters
+#: that are no accented ones.
+ACCENTS = {
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0306": "u ",
+    "\u0307": ".",
+    "\u0308": '"',
+    "\u030a": "r ",
+    "\u030b": "H ",
+    "\u030c": "v ",
+    "\u0327": "c ",
+    "\u0328": "k ",
+}
+LETTERS = {"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe"}
 #: Conferences and journals that references call by their initials.
 CONFERENCES = {
     "AAAI": "AAAI Conference on Artificial Intelligence",
@@ -119,17 +137,36 @@ class Publication(NamedTuple):
     @property
     def fields(self) -> dict[str, str]:
         """The fields of the entry, those that are empty among them."""
-        title = self.title.translate(SPECIAL)
+        title = escaped(self.title)
         venue = (CONFERENCES | JOURNALS).get(self.venue, self.venue)
         return {
             # Doubled braces keep capitals, as in DrMAD.
             "title": f"{{{title}}}",
-            "author": " and ".join(self.authors).translate(SPECIAL),
+            "author": escaped(" and ".join(self.authors)),
             # Styles sort by this where there is no author.
             "key": "" if self.authors else title,
-            self.venue_field: venue.translate(SPECIAL),
+            self.venue_field: escaped(venue),
             "year": self.year,
         }
+
+
+def escaped(words: str) -> str:
+    """Return words as BibTeX shows them: without markup, and with accents as commands, which
+    sorting and old engines of LaTeX need. A letter that has no command stays as it is.
+    """
+    return "".join(map(_escaped_letter, unicodedata.normalize("NFC", words)))
+
+
+def _escaped_letter(letter: str) -> str:
+    decomposed = unicodedata.normalize("NFD", letter)
+    plain, accent = decomposed[0], decomposed[1:]
+    if letter in LETTERS:
+        return rf"{{\{LETTERS[letter]}}}"
+    if accent in ACCENTS and plain.isascii():
+        # An i loses its dot below an accent.
+        plain = r"\i" if plain == "i" else plain
+        return rf"{{\{ACCENTS[accent]}{plain}}}"
+    return letter.translate(SPECIAL)
 
 
 def entry(reference: str, estimators: Iterable[str], used_keys: set[str]) -> str:
@@ -144,7 +181,7 @@ def entry(reference: str, estimators: Iterable[str], used_keys: set[str]) -> str
         next((word for word in title_words if len(word) > 3), ""),
     ]
     key = _unique_key("".join(words).lower() or "reference", used_keys)
-    fields = publication.fields | {"keywords": ", ".join(estimators).translate(SPECIAL)}
+    fields = publication.fields | {"keywords": escaped(", ".join(estimators))}
     lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
     return "\n".join([f"@{publication.kind}{{{key},", *lines, "}"])
 

@@ -10,7 +10,7 @@ from support.paths import ROOT
 from support.records.synthetic import case, record, write
 
 import pudle
-from pudle.reports.cite import bibtex, cite_command, entry
+from pudle.reports.cite import bibtex, cite_command, entry, escaped
 
 
 class Strange:
@@ -70,7 +70,7 @@ def test_an_entry_has_what_a_bibliography_sorts_and_prints_by():
         (
             "Müller, Trees and Forests, 2001",
             "misc",
-            {"author": "Müller", "title": "{Trees and Forests}", "year": "2001"},
+            {"author": r"M{\"u}ller", "title": "{Trees and Forests}", "year": "2001"},
         ),
         ("our_wiki", "misc", {"title": r"{our\_wiki}", "key": r"our\_wiki"}),
     ],
@@ -80,6 +80,28 @@ def test_a_reference_is_taken_apart(reference, kind, expected):
     written = entry(reference, ["mine"], set())
     fields = dict(re.findall(r"^  (\w+) = \{(.*)\},$", written, re.MULTILINE))
     assert written.startswith(f"@{kind}{{") and fields == expected | {"keywords": "mine"}
+
+
+def test_accents_are_commands_and_every_author_is_named():
+    written = bibtex(pudle.list_estimators().values(), "1.0")
+    assert written.isascii() and "others" not in written
+    assert r"Ablin and Peyr{\'e} and Moreau" in written
+    assert r"Mal{\'e}zieux and Moreau and Kowalski" in written
+    assert r"Llinares-L{\'o}pez" in written and r"{Nystr{\"o}m method" in written
+    assert "Fung and Heaton and Li and McKenzie and Osher and Yin" in written
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("Çınar", "{\\c C}ınar"),
+        ("Łukasz Øre & Šíp", r"{\L}ukasz {\O}re \& {\v S}{\'\i}p"),
+        ("e\u0301", r"{\'e}"),
+        ("{x}_1", r"\textbraceleft{}x\textbraceright{}\_1"),
+    ],
+)
+def test_letters_of_any_language_are_escaped(words, expected):
+    assert escaped(words) == expected
 
 
 @pytest.mark.skipif(not shutil.which("bibtex"), reason="needs bibtex")
@@ -103,7 +125,7 @@ def test_bibtex_has_nothing_to_say_about_the_entries(tmp_path, style):
     assert printed.count(r"\bibitem") == written.count("\n@") + 1
     # As the reference has it, capitals included, and after its authors.
     assert "DrMAD: Distilling reverse-mode" in " ".join(printed.split())
-    assert "Ablin, Peyre, and Moreau" in " ".join(printed.replace("~", " ").split())
+    assert r"Ablin, Peyr{\'e}, and Moreau" in " ".join(printed.replace("~", " ").split())
 
 
 def test_the_year_of_the_suite_is_that_of_its_license():
