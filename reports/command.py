@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pudle.errors import InvalidArgument
-from pudle.reports.formats import DEFAULT, FORMATS
+from pudle.reports.formats import DEFAULT, DRAWN, FORMATS
 from pudle.terminal import PATH, echo, home_option, profile_option
 
 
@@ -46,6 +46,15 @@ def _depths(context: click.Context, option: click.Parameter, value: str | None) 
     ),
 )
 @click.option(
+    "--width",
+    type=click.FloatRange(2, 20),
+    metavar="INCHES",
+    help=(
+        "Width of the figures that svg, pdf and png draw, such as 3.3 for a column of a paper, with"
+        " letters of 8 points at that width [default: 6 inches a panel, with letters of 11 points]."
+    ),
+)
+@click.option(
     "--table",
     "table",
     type=click.Choice(["error"]),
@@ -82,6 +91,7 @@ def report_command(
     home: Path | None,
     out: Path | None,
     formats: Sequence[str],
+    width: float | None,
     table: str | None,
     depths: Sequence[int],
     caption: str,
@@ -97,7 +107,7 @@ def report_command(
     \b
     Examples:
       pudle report
-      pudle report --profile default --format latex,pdf --out paper/
+      pudle report --profile default --format latex,pdf --width 3.3 --out paper/
       pudle report --table error --depths 50,100,200 --label tab:errors
       pudle report v0.1 v0.2 HEAD
       pudle report laptop/.asv/quick server/.asv/quick --out both/
@@ -108,6 +118,11 @@ def report_command(
         raise InvalidArgument(
             f"{' and '.join(without_table)} can be given for the table of errors alone: add --table"
             " error"
+        )
+    if width and (table or not {*formats}.intersection(DRAWN)):
+        raise InvalidArgument(
+            f"--width is that of figures in files: add --format {', '.join(DRAWN[:-1])} or"
+            f" {DRAWN[-1]}, and leave out --table"
         )
     # This imports torch, which --help does not need.
     from pudle.measuring.provenance import results_home
@@ -121,6 +136,7 @@ def report_command(
             out=out,
             formats=formats,
             error_tables=ErrorTableRequest(depths, caption, label) if table else None,
+            width=width,
         )
     )
     for message in written.messages:

@@ -229,6 +229,8 @@ class Report:
     results: Results
     #: Formats (svg, pdf, png) in which every figure is written into a file of its own.
     linked: Sequence[str] = ()
+    #: The width of these figures in inches, None for that of a screen.
+    width: float | None = None
 
     @cached_property
     def summary(self) -> list[Summary]:
@@ -421,7 +423,7 @@ class Report:
                 figures.append(cases.overview(self.results, self.summary))
             figures += bought(self.results)
             for figure in figures:
-                yield from figure.files((*self.linked, "csv"))
+                yield from figure.files((*self.linked, "csv"), self.width)
 
     @cached_property
     def pictures(self) -> list[Figure]:

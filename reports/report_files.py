@@ -44,6 +44,8 @@ class ReportRequest:
         Empty for those that are usual.
     error_tables : ErrorTableRequest, optional
         Asks for these tables alone.
+    width : float, optional
+        Width of figures that are files, in inches; that of a screen if not given.
     """
 
     results: Sequence[str]
@@ -52,6 +54,7 @@ class ReportRequest:
     out: Path | None = None
     formats: Sequence[str] = ()
     error_tables: ErrorTableRequest | None = None
+    width: float | None = None
 
     @property
     def has_several_sides(self) -> bool:
@@ -100,7 +103,7 @@ def _write_report(request: ReportRequest) -> WrittenReport:
     sides, damaged = load_sides(request.results, request.home, request.profile)
     # A table has no figures.
     linked = [name for name in DRAWN if name in request.formats and not request.error_tables]
-    reports = {name: Report(side, linked) for name, side in sides.items()}
+    reports = {name: Report(side, linked, request.width) for name, side in sides.items()}
     writers = _writers(request, reports)
     formats = _requested_formats(request, writers)
     stem = "errors" if request.error_tables else "report"

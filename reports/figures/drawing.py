@@ -14,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogFormatter
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -36,22 +37,47 @@ STYLE: dict[RcKeyType, Any] = {
     "legend.frameon": False,
     "lines.scale_dashes": False,
 }
+#: Of a figure of a given width: the size of its letters in points, which holds for exponents too,
+#: because they are written as in 1e-05, and the least width of a panel beside others.
+PRINTED: dict[RcKeyType, Any] = {"font.size": 8, "axes.titlesize": 8, "lines.markersize": 4}
+NARROWEST = 2.8
+#: What a letter and the line before a name take of the legend, in inches.
+LETTER, LINE = 0.065, 0.55
+#: Dots in an inch of a PNG: on a screen, and printed.
+DOTS, PRINTED_DOTS = 130, 300
 #: Metadata that would make the same figure differ from one run to the next.
 DATES = {"svg": "Date", "pdf": "CreationDate"}
 
 
-def draw(*figures: Figure) -> Canvas:
+class _PlainLogFormatter(LogFormatter):
+    """Labels the places that matplotlib would label, without formulas: ``1e-05``, ``0.25``."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:.3g}" if super().__call__(x, pos) else ""
+
+
+def draw(*figures: Figure, width: float | None = None) -> Canvas:
     """Return figures drawn side by side by matplotlib, with one vertical range and one legend above
     them.
 
-    pyplot does not know the result, and matplotlib's settings stay as they were.
+    With a `width` in inches the whole is that wide, its letters have the size that they are printed
+    in, and panels that would be too narrow stand below each other. pyplot does not know the result,
+    and matplotlib's settings stay as they were.
     """
-    with mpl.rc_context(STYLE):
-        canvas = Canvas(figsize=(SIZE[0] * len(figures), SIZE[1]), layout="constrained")
-        panels = canvas.subplots(1, len(figures), sharey=True, squeeze=False)[0]
+    with mpl.rc_context(STYLE | PRINTED if width else STYLE):
+        across = len(figures)
+        if width and width / across < NARROWEST:
+            across = 1
+        down = len(figures) // across
+        panel_width = width / across if width else SIZE[0]
+        height = down * panel_width * SIZE[1] / SIZE[0]
+        canvas = Canvas(figsize=(panel_width * across, height), layout="constrained")
+        panels = canvas.subplots(down, across, sharex=down > 1, sharey=True, squeeze=False).ravel()
         handles_by_label: dict[str, Artist] = {}
         for at, figure in zip(panels, figures, strict=True):
             _panel(at, figure)
+            if width:
+                _write_exponents_in_full_size(at)
             if len(figures) > 1:
                 at.set_title(figure.title, loc="left", parse_math=False)
                 at.label_outer()
@@ -61,7 +87,12 @@ def draw(*figures: Figure) -> Canvas:
                 at.get_legend().remove()
         if handles_by_label:
             # Above the panels, where it hides no curve; the figure grows by its further lines.
-            columns = 2 * len(figures)
+            columns = 2 * across
+            line = 0.24
+            if width:
+                longest = max(map(len, handles_by_label))
+                columns = min(columns, max(int(width / (LINE + LETTER * longest)), 1))
+                line *= PRINTED["font.size"] / STYLE["font.size"]
             legend = canvas.legend(
                 handles_by_label.values(),
                 handles_by_label,
@@ -72,8 +103,19 @@ def draw(*figures: Figure) -> Canvas:
             for name in legend.get_texts():
                 # It is shown as it is: it may hold dollar signs.
                 name.set_parse_math(False)
-            canvas.set_figheight(SIZE[1] + 0.24 * ((len(handles_by_label) - 1) // columns))
+            canvas.set_figheight(height + line * ((len(handles_by_label) - 1) // columns))
     return canvas
+
+
+def _write_exponents_in_full_size(at: Axes) -> None:
+    """Label logarithmic axes, that of colors included, as in 1e-05, where exponents would be
+    smaller than other letters.
+    """
+    axes = [axis for axis in (at.xaxis, at.yaxis) if axis.get_scale() == "log"]
+    bars = [cells.colorbar for cells in at.collections if cells.colorbar is not None]
+    for axis in [*axes, *(bar.ax.yaxis for bar in bars)]:
+        axis.set_major_formatter(_PlainLogFormatter())
+        axis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1, 0.4)))
 
 
 def _panel(at: Axes, figure: Figure) -> None:
@@ -103,18 +145,19 @@ def _panel(at: Axes, figure: Figure) -> None:
         at.annotate(label, middle, xytext=(4, 4), textcoords="offset points")
 
 
-def saved(canvas: Canvas, ending: str, name: str, alt: str) -> bytes:
+def saved(canvas: Canvas, ending: str, name: str, alt: str, for_print: bool = False) -> bytes:
     """Return a drawn figure as the content of a file in a format (svg, pdf, png), the same whenever
-    it is drawn; `alt` is its title there.
+    it is drawn; `alt` is its title there. A PNG `for_print` has more dots.
     """
     buffer = io.BytesIO()
     about = {DATES[ending]: None, "Title": alt} if ending in DATES else {}
+    dots = PRINTED_DOTS if for_print else DOTS
     # Ids are hashes of this salt: two figures in one document share none.
     with warnings.catch_warnings(), mpl.rc_context(STYLE | {"svg.hashsalt": name}):
         # A spec may hold letters that this font lacks, and the reader's program has, or be longer
         # than the figure is wide.
         warnings.filterwarnings("ignore", message=".*([Gg]lyph|constrained_layout).*")
-        canvas.savefig(buffer, format=ending, metadata=about, dpi=130)
+        canvas.savefig(buffer, format=ending, metadata=about, dpi=dots)
     # What a comment repeats is markup of the numbers beside it.
     return re.sub(rb"<!--.*?-->", b"", buffer.getvalue()) if ending == "svg" else buffer.getvalue()
 

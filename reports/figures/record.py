@@ -20,7 +20,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from pudle import text
-from pudle.measuring.naming import short
+from pudle.measuring.naming import LONGEST, short
 from pudle.reports import markup
 from pudle.reports.looks import Looks
 
@@ -44,10 +44,14 @@ class Picture(ABC):
     alt: Any
 
     @abstractmethod
-    def canvas(self) -> Any:
-        """Draw it with matplotlib."""
+    def canvas(self, width: float | None = None) -> Any:
+        """Draw it with matplotlib, `width` inches wide if that is given, with letters to be read at
+        that size.
+        """
 
-    def files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    def files(
+        self, endings: Sequence[str], width: float | None = None
+    ) -> Iterator[tuple[str, bytes]]:
         """Yield (name, content) of its files, drawn at most once; ``csv`` holds the numbers. No
         file is written.
         """
@@ -57,9 +61,10 @@ class Picture(ABC):
             # Takes a second, and a page needs none of it.
             from pudle.reports.figures.drawing import saved
 
-            canvas = self.canvas()
+            canvas = self.canvas(width)
             for ending in drawn:
-                yield f"{self.name}.{ending}", saved(canvas, ending, self.name, self.alt)
+                content = saved(canvas, ending, self.name, self.alt, for_print=width is not None)
+                yield f"{self.name}.{ending}", content
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,12 +156,14 @@ class Figure(Picture):
             rows = rows[rows[axis.column] > 0] if log else rows.dropna(subset=[axis.column])
         return replace(self, **{**fields, "rows": rows, "x": (across,), "y": (upward,)} | changes)
 
-    def canvas(self) -> Any:
+    def canvas(self, width: float | None = None) -> Any:
         from pudle.reports.figures.drawing import draw
 
-        return draw(*(self.panels or [self]))
+        return draw(*(self.panels or [self]), width=width)
 
 
-def file_name(*parts: str) -> str:
-    """Return parts as one name that any file system accepts."""
-    return short(re.sub(r"[^A-Za-z0-9]+", "-", "-".join(filter(None, parts))).strip("-"))
+def file_name(*parts: str, longest: int = LONGEST) -> str:
+    """Return parts as one name that any file system accepts; a longer one than `longest` is cut,
+    and followed by a digest of the whole.
+    """
+    return short(re.sub(r"[^A-Za-z0-9]+", "-", "-".join(filter(None, parts))).strip("-"), longest)

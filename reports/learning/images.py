@@ -7,7 +7,7 @@ import io
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,13 +18,24 @@ from PIL import Image
 from pudle import text
 from pudle.learning.images import Pixels, gray, mosaic, psnr, signed_to_gray
 from pudle.reports.figures.record import Axis, Picture, file_name
-from pudle.reports.learning.study import Block, Method, NumberColumn, Study, charts, table, whole
+from pudle.reports.learning.study import (
+    LONGEST_NAME,
+    Block,
+    Method,
+    NumberColumn,
+    Study,
+    charts,
+    table,
+    whole,
+)
 from pudle.reports.load import ShownExperiment
 from pudle.reports.looks import Looks
 
 #: Greatest number of tiles in a row of a sheet, the width of a tile and the height of a line of its
 #: caption in inches.
 ABREAST, WIDTH, LINE = 7, 1.6, 0.2
+#: Letters of a caption in an inch, and the least width of a tile where a row may wrap.
+LETTERS, NARROWEST = 13, 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +69,12 @@ class Gallery(Picture):
     tiles: Sequence[Sequence[Tile]]
     rows: pd.DataFrame
 
-    #: How its files begin.
-    name: str = field(init=False)
+    #: How its files begin; by default it is made of `kind` and `about`.
+    name: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", file_name(self.kind.lower(), self.about))
+        name = file_name(self.name or f"{self.kind.lower()}-{self.about}", longest=LONGEST_NAME)
+        object.__setattr__(self, "name", name)
 
     @cached_property
     def alt(self) -> str:
@@ -70,23 +82,39 @@ class Gallery(Picture):
         tiles = " ".join(tile.alt for row in self.tiles for tile in row)
         return f"{self.about}: {self.kind.lower()}. {tiles}"
 
-    def canvas(self) -> Any:
-        """Draw the tiles as one sheet with matplotlib, `ABREAST` in a row at most; its settings
-        stay as they were.
+    def canvas(self, width: float | None = None) -> Any:
+        """Draw the tiles as one sheet with matplotlib, `ABREAST` in a row at most, or `width`
+        inches wide; its settings stay as they were.
         """
         import matplotlib as mpl
         from matplotlib.figure import Figure as Canvas
 
         from pudle.reports.figures.drawing import STYLE
 
+        abreast = ABREAST
+        if width and len(self.tiles) == 1:
+            # A single row wraps, as captions such as names of methods need some width.
+            abreast = min(ABREAST, max(int(width / NARROWEST), 1))
         rows = [
-            row[start : start + ABREAST]
+            row[start : start + abreast]
             for row in self.tiles
-            for start in range(0, len(row), ABREAST)
+            for start in range(0, len(row), abreast)
         ]
         columns = max(map(len, rows))
-        lines = max(len(tile.caption) for row in rows for tile in row)
-        size = (WIDTH * columns, (WIDTH + LINE * lines) * len(rows))
+        tile_width = width / columns if width else WIDTH
+        captions = {
+            id(tile): "\n".join(
+                textwrap.fill(line, max(int(LETTERS * tile_width), 1)) for line in tile.caption
+            )
+            for row in rows
+            for tile in row
+        }
+        lines = max(
+            (1 + caption.count("\n") for caption in captions.values())
+            if width
+            else (len(tile.caption) for row in rows for tile in row)
+        )
+        size = (tile_width * columns, (tile_width + LINE * lines) * len(rows))
         with mpl.rc_context(STYLE):
             canvas = Canvas(figsize=size, layout="constrained")
             panels = canvas.subplots(len(rows), columns, squeeze=False)
@@ -95,10 +123,7 @@ class Gallery(Picture):
             for row, tiles in zip(panels, rows, strict=True):
                 for at, tile in zip(row, tiles, strict=False):
                     at.imshow(tile.image, cmap="gray", vmin=0, vmax=255, interpolation="none")
-                    caption = "\n".join(
-                        textwrap.fill(line, int(13 * WIDTH)) for line in tile.caption
-                    )
-                    at.set_title(caption, fontsize=8, parse_math=False)
+                    at.set_title(captions[id(tile)], fontsize=8, parse_math=False)
         return canvas
 
 
@@ -242,7 +267,10 @@ MINUS = "\u2212"
 #: Numbers of the summary, and the sentence about each.
 SENTENCES = {
     "share": "The samples shown carry {:.0%} of what all samples contribute to an {noun}.",
-    "cosine": "Their weighted sum has a cosine of {:.2f} with it.",
+    "cosine": (
+        "On average, the weighted sum of the samples that are shown beside an {noun} has a cosine"
+        " of {:.2f} with that {noun}."
+    ),
     "residual": "All samples together reproduce {whole} with a relative error of {:.2g}.",
 }
 
@@ -295,7 +323,7 @@ def _gallery(title: str, record: ShownExperiment) -> Gallery:
     ]
     about = f"{title}, {record.name}"
     kind = "Samples that shaped an atom" if noun == "atom" else "Samples that explain an image"
-    return Gallery(kind, about, [*_rows(record, noun)], pd.DataFrame(rows))
+    return Gallery(kind, about, [*_rows(record, noun)], pd.DataFrame(rows), record.name)
 
 
 def _rows(record: ShownExperiment, noun: str) -> Iterator[list[Tile]]:

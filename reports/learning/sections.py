@@ -15,7 +15,15 @@ from pudle.reports.cells import Shown, number_cell
 from pudle.reports.figures.record import Figure, file_name
 from pudle.reports.learning.images import Denoising, Interpretation
 from pudle.reports.learning.recovery import Optimizers, Recovery
-from pudle.reports.learning.study import GRADIENT, Block, Method, Study, layers_text, setup_text
+from pudle.reports.learning.study import (
+    GRADIENT,
+    LONGEST_NAME,
+    Block,
+    Method,
+    Study,
+    layers_text,
+    setup_text,
+)
 from pudle.reports.load import Results, ShownExperiment, parsed
 from pudle.reports.looks import Looks, looks, looks_of
 from pudle.reports.markup import Table
@@ -140,7 +148,7 @@ def bought(results: Results) -> list[Figure]:
             setup = setup_text(method for method, errors in scores.items() if errors)
             figures.append(
                 Figure(
-                    file_name("bought", title),
+                    file_name("bought", title, longest=LONGEST_NAME),
                     "What gradients buy",
                     ": ".join(filter(None, [title, setup])),
                     rows,

@@ -38,6 +38,8 @@ WIDE = 20
 GRADIENT = Axis("gradient_error", "relative error of the gradient", "log")
 #: Dashes of an estimator's second, third and fourth method; the first has the estimator's own.
 VARIANTS = ((), (1, 1), (5, 1), (3, 1, 1, 1))
+#: The greatest length of the name of a figure's file, which people type.
+LONGEST_NAME = 64
 #: The greatest number of points that a curve is drawn with.
 POINTS = 120
 
@@ -192,7 +194,7 @@ class Block:
         return [
             figure.view(
                 axis.column,
-                name=file_name(figure.name.replace("{x}", axis.column)),
+                name=file_name(figure.name.replace("{x}", axis.column), longest=LONGEST_NAME),
                 title=f"{figure.title}, against {axis.title}",
             )
             for figure in self.charts

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from support.page import living_page
 from support.page.parsed_page import ParsedPage
 from support.paths import ROOT
@@ -318,6 +319,25 @@ def test_options_of_a_long_name_stand_below_it():
     assert name_lines("mine(a=1)") == (r"\texttt{mine(a=1)}", "")
     name, options = name_lines("truncated(window=10)")
     assert (name, options) == (r"\texttt{truncated}", r"{\scriptsize\texttt{(window=10)}}")
+
+
+def test_figures_of_a_given_width_have_letters_of_eight_points(tmp_path):
+    home = write(tmp_path, [record(case(), name) for name in CURVES])
+    done = run_report(home, "--format", "pdf", "--width", "3.3", "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, done.output
+    drawn = [*(tmp_path / "out" / "report_figures").glob("*.pdf")]
+    assert drawn
+    for path in drawn:
+        (width,) = re.findall(rb"/MediaBox \[ 0 0 ([\d.]+) ", path.read_bytes())
+        assert float(width) == pytest.approx(3.3 * 72), path.name
+    figure = Report(load(home, "quick")).pictures[0].canvas(3.3)
+    figure.draw_without_rendering()
+    texts = [text for text in figure.findobj(Text) if text.get_text()]
+    assert min(text.get_size() for text in texts) >= 8
+    # An exponent in a formula would be smaller.
+    assert not any("$" in text.get_text() for text in texts)
+    refused = run_report(home, "--width", "3.3")
+    assert "add --format svg, pdf or png" in str(refused.exception)
 
 
 def test_the_latex_files_define_each_command_once_and_alike(timed):

@@ -19,6 +19,8 @@ from .case import SLUG_BYTES
 GIVEN = "given"
 #: The loss of a problem that has no name for it, as there is no other.
 OWN_LOSS = "own"
+#: The greatest length of a case's name, in bytes.
+LONGEST = 2 * SLUG_BYTES
 #: Cases by any keys, as their fields.
 Cases = Mapping[Any, Mapping[str, Any]]
 
@@ -124,13 +126,13 @@ def slug(spec: str) -> str:
     return plain.encode()[:SLUG_BYTES].decode(errors="ignore").rstrip("_")
 
 
-def short(name: str) -> str:
-    """Return the name of a case, of at most twice `SLUG_BYTES`: a longer one is cut, and followed
-    by eight digits of a digest of the whole.
+def short(name: str, longest: int = LONGEST) -> str:
+    """Return a name of at most `longest` bytes: a longer one is cut, and followed by eight digits
+    of a digest of the whole.
     """
-    if len(name.encode()) <= 2 * SLUG_BYTES:
+    if len(name.encode()) <= longest:
         return name
-    beginning = name.encode()[: 2 * SLUG_BYTES - 9].decode(errors="ignore")
+    beginning = name.encode()[: longest - 9].decode(errors="ignore")
     return f"{beginning}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 

@@ -11,6 +11,7 @@ from support.records.synthetic import crops, denoising, interpretation
 
 from pudle import text
 from pudle.learning.images import psnr
+from pudle.reports.figures.record import file_name
 from pudle.reports.learning import images as reported
 from pudle.reports.learning.images import Interpretation
 from pudle.reports.learning.sections import sections
@@ -63,7 +64,7 @@ def test_images_and_filters_are_in_the_page_and_described(tmp_path):
 
 def test_samples_stand_beside_their_atom_in_order_and_the_answer_is_that_of_the_summary(tmp_path):
     record, arrays = interpretation(atoms=3, samples=4)
-    record["summary"] |= {"share": 0.25, "residual": 1.5e-6}
+    record["summary"] |= {"share": 0.25, "residual": 1.5e-6, "cosine": 0.93}
     ((title, methods),) = Interpretation().groups(experiments(tmp_path, (record, arrays))).items()
     block = Interpretation().block(title, methods, {})
     (gallery,) = block.galleries
@@ -74,3 +75,34 @@ def test_samples_stand_beside_their_atom_in_order_and_the_answer_is_that_of_the_
     assert data["weight"].to_numpy() == pytest.approx(arrays["weights"].ravel(), rel=1e-5)
     assert "carry 25% of what all samples contribute" in block.answer
     assert "a relative error of 1.5e-06." in block.answer
+    assert (
+        "On average, the weighted sum of the samples that are shown beside an atom has a cosine of"
+        " 0.93 with that atom."
+    ) in block.answer
+    # People type the name of the file, and the kind is said once.
+    assert gallery.name == record["name"]
+    report = Report(experiments(tmp_path / "again", (record, arrays)), ["png"]).markdown()
+    (alt,) = re.findall(rf"!\[(.*)\]\(report_figures/{record['name']}\.png\)", report)
+    assert alt.count("amples that shaped an atom") == 1 and "image_patches" in alt.replace("\\", "")
+
+
+def test_a_sheet_of_a_given_width_is_that_wide_and_its_row_wraps(tmp_path):
+    results = experiments(tmp_path, *(denoising(name, name, "") for name in "abcd"))
+    ((title, methods),) = reported.Denoising().groups(results).items()
+    images = reported.image_gallery(title, methods)
+    canvas = images.canvas(3.3)
+    assert canvas.get_figwidth() == pytest.approx(3.3) and len(canvas.axes) == 6
+    places = {round(at.get_position().x0, 2) for at in canvas.axes}
+    assert len(places) == 3
+    record, arrays = interpretation(atoms=3, samples=4)
+    ((title, methods),) = (
+        Interpretation().groups(experiments(tmp_path / "one", (record, arrays))).items()
+    )
+    (gallery,) = Interpretation().block(title, methods, {}).galleries
+    # One row of five tiles for each atom, whatever the width.
+    assert len(gallery.canvas(3.3).axes) == 15
+
+
+def test_names_of_files_are_short_and_no_two_alike():
+    names = {file_name("error of the dictionary", "x" * 100, end, longest=64) for end in "ab"}
+    assert len(names) == 2 and all(len(name) == 64 for name in names)
