@@ -27,7 +27,9 @@ class OptimistixImplicit(peers.JaxImplicitPeer):
 
     name = "optimistix_implicit"
     references = (
-        "Rader, Lyons and Kidger, Optimistix: modular optimisation in JAX and Equinox, 2024",
+        "Rader, Lyons and Kidger,"
+        " Optimistix: modular optimisation in JAX and Equinox,"  # codespell:ignore optimisation
+        " 2024",
         (
             "Blondel, Berthet, Cuturi, Frostig, Hoyer, Llinares-López, Pedregosa and Vert,"
             " Efficient and Modular Implicit Differentiation, NeurIPS 2022"
