@@ -121,6 +121,19 @@ def test_linear_systems_against_numpy(samples, transposed):
         assert problem.linearized(codes).spectral_radius() == pytest.approx(radius, rel=1e-9)
 
 
+@pytest.mark.parametrize("transposed", [True, False])
+@pytest.mark.parametrize("size", [5, 300], ids=["dense", "gmres"])
+def test_a_step_that_does_not_use_its_state_has_the_identity_as_system(size, transposed):
+    theta, right = tensor(size, seed=13), tensor(1, size, seed=14)
+    problem = pudle.FixedPoint(
+        theta, lambda z, theta: theta.sin(), lambda z, theta: z.square().sum(), 0 * theta
+    )
+    solve = problem.solve_active if transposed else problem.solve_tangent
+    solution, diagnostics = solve(theta.sin()[None], right.clone())
+    assert relative(solution, right) < tolerances.CLOSED_FORM
+    assert diagnostics["largest_relative_residual"] < 1e-13
+
+
 #: The weight of the entropy in optimal transport.
 REGULARIZATION = 0.3
 #: Sizes whose systems are solved by a matrix, and by GMRES.

@@ -184,7 +184,7 @@ def refuse_for_problem(inputs: Sequence[object], options: Mapping[str, object]) 
 
 
 def default_wrt(layer: Layer) -> tuple[int | str, ...]:
-    """Return what is audited by default: the index of each input that is a tensor of real or
+    """Return the choice of `wrt` by default: the index of each input that is a tensor of real or
     complex numbers, then the name of each parameter that requires a gradient.
 
     The layer's own `wrt` does not count.

@@ -235,7 +235,7 @@ class Equation:
         return after
 
     def remedy(self, error: Exception) -> str:
-        """Return what to do about an error that the function raised: its text tells whether dtypes
+        """Return the advice on an error that the function raised: its text tells whether dtypes
         or shapes do not fit.
         """
         text = str(error).lower()

@@ -150,7 +150,7 @@ class Layer:
         return f"input {name} ({argument})" if argument else f"input {name}"
 
     def argument_name(self, index: int) -> str:
-        """Return what the layer's signature calls an input, empty where it does not tell."""
+        """Return the name of an input in the layer's signature, empty where it does not tell."""
         with contextlib.suppress(ValueError, TypeError, IndexError):
             # A module's call and the apply of a function do not tell.
             owner = getattr(self.call, "__self__", self.call)
@@ -175,7 +175,7 @@ class Layer:
         return name.removeprefix("parameter ")
 
     def shown_key(self, key: int | str) -> str:
-        """Return what a choice is written as: a name in quotes, or a number, with the name of the
+        """Return a choice as it is written: a name in quotes, or a number, with the name of the
         argument that may be given in its place.
         """
         argument = self.argument_name(key) if isinstance(key, int) else ""

@@ -20,8 +20,10 @@ from .mistakes import OF_PLACES, Candidate, Mistake
 MAX_PLACES, MAX_TOGETHER = 8, 4
 
 
-class Place(NamedTuple):
-    """An edge of a graph: an operation, and which of its operands comes from the input."""
+class Use(NamedTuple):
+    """A place where an input is used, an edge of a graph: an operation, and which of its operands
+    comes from the input.
+    """
 
     node: Any
     operand: int
@@ -38,7 +40,7 @@ class Uses(NamedTuple):
     the input alone or together with others, in the order in which they are run.
     """
 
-    places: list[Place]
+    places: list[Use]
     computed: bool
 
 
@@ -102,10 +104,10 @@ def first_uses(output: Tensor, start: Any) -> Uses:
 
     It is the only place left, or none, where nothing is used twice.
     """
-    users = defaultdict[Any, list[Place]](list)
+    users = defaultdict[Any, list[Use]](list)
     for node in graph_nodes(output):
         for operand, (made_by, _) in enumerate(node.next_functions):
-            users[made_by].append(Place(node, operand))
+            users[made_by].append(Use(node, operand))
     node, computed = start, False
     while True:
         places = users[node]

@@ -312,8 +312,10 @@ class Linearized:
 
 
 def _flat(tensor: Tensor) -> Array:
-    """Return a tensor as SciPy's vector."""
-    flat: Array = tensor.detach().cpu().double().numpy().ravel()
+    """Return a tensor as SciPy's vector, a copy: SciPy writes into the vectors that it is given,
+    and the product with an identity may be the very tensor that was multiplied.
+    """
+    flat: Array = tensor.detach().cpu().double().numpy().flatten()
     return flat
 
 
