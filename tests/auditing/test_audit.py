@@ -817,7 +817,7 @@ def test_exit_codes_of_the_command(tmp_path, layer, code, says) -> None:
     text = f"import ctypes, os, time, torch\n\ninputs = lambda: torch.ones(3)\nlayer = {layer}\n"
     (tmp_path / "mine.py").write_text(text)
     # Nothing else has to end within its time.
-    limit = "3" if "sleep" in layer else "9"
+    limit = "0.5" if "sleep" in layer else "9"
     process = call("audit", "mine.py:layer", "--timeout", limit, cwd=tmp_path)
     printed = process.stderr if code == 2 else process.stdout
     assert process.returncode == code and says in printed, process
@@ -832,7 +832,7 @@ import sys, time
 class Slow:
     def find_spec(self, name, path=None, target=None):
         if name == "pudle.auditing.rules":
-            time.sleep(3.5)
+            time.sleep(2.5)
 
 sys.meta_path.insert(0, Slow())
 """
@@ -844,7 +844,7 @@ def test_the_time_of_imports_is_none_of_the_layers(tmp_path) -> None:
     text = "import torch\n\ninputs = lambda: torch.ones(3)\nlayer = torch.sin\n"
     (tmp_path / "mine.py").write_text(text)
     environment = {"PYTHONPATH": str(tmp_path)}
-    process = run("audit", "mine.py", "--timeout", "3", cwd=tmp_path, env=environment)
+    process = run("audit", "mine.py", "--timeout", "2", cwd=tmp_path, env=environment)
     assert process.stdout.startswith("right: "), process
 
 
