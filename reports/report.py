@@ -87,7 +87,8 @@ READING = (
     (
         "Memory",
         "The peak of the process minus the peak of a process that only holds the problem, and at"
-        " least 0: in answers at their depth, in tables of cases at the deepest timed depth.",
+        " least 0: in answers at their depth, in tables of cases at the deepest timed"
+        " depth.{memory}",
     ),
     (
         "1 - cosine",
@@ -101,6 +102,18 @@ READING = (
 )
 #: What of it explains no column, but costs: left out where there are none.
 READING_COSTS = {"*", "Distinguishable", "Torch path"}
+#: Where kernels take part, and what that means for memory: where problems have codes.
+KERNELS = (
+    " They run the layers of `ista` and `fista`, forward and in reverse, for every estimator that"
+    " asks for these, on plain sparse coding with enough work, codes that are not dense, and little"
+    " rounding; and the steps of `active_set` and `coordinate_descent`. All else, as layers of your"
+    " own, torch runs."
+)
+KERNELS_MEMORY = (
+    " In reverse mode through all layers, torch keeps every layer, so that memory grows in"
+    " proportion to the depth. Compiled kernels keep what is not zero in the codes: with them it"
+    " hardly grows; where rounding sends a gradient back to torch, it does."
+)
 #: What stands for ``{torch}`` there, with times of the torch path in the tables and without.
 TORCH = "The same without compiled kernels."
 NO_TORCH = (
@@ -436,6 +449,7 @@ class Report:
         there are some.
         """
         torch = TORCH if any(row.torch.measured for row in self.summary) else NO_TORCH
+        kernels, memory = (KERNELS, KERNELS_MEMORY) if self.results.has_codes else ("", "")
         labels = [label.lower() for label in tables.summary_table(self.summary).columns]
 
         def is_shown(term: str) -> bool:
@@ -444,7 +458,7 @@ class Report:
             return any(label.startswith(term.lower()) for label in labels)
 
         return [
-            (term, explanation.format(torch=torch))
+            (term, explanation.format(torch=torch + kernels, memory=memory))
             for term, explanation in READING
             if is_shown(term)
         ]

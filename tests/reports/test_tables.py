@@ -433,6 +433,18 @@ def test_memory_that_differs_with_the_loss_alone_is_said_to_be_noise(tmp_path):
     assert "took up to 2 MiB more than another" in " ".join(Report(results).caveats)
 
 
+def test_how_to_read_says_where_kernels_take_part_and_how_memory_grows(four):
+    """With times of the torch path and without; and only where something was timed."""
+    assert "`ista` and `fista`" not in str(Report(load(four, "quick")).reading)
+    names = ["alternating", "backprop"]
+    costs = [1.0, 2.0, 10.0, 30.0]
+    for torch in (None, [2.0, 4.0, 20.0, 60.0]):
+        write_costs(four, names, costs, memory=[2.0**21] * 4, torch=torch)
+        reading = dict(Report(load(four, "quick")).reading)
+        assert "They run the layers of `ista` and `fista`" in reading["Torch path"]
+        assert "in proportion to the depth" in reading["Memory"]
+
+
 def test_what_rests_on_the_deepest_measured_depth_is_named(tmp_path):
     """In the tables, and with what not to rely on: the largest error before it first."""
     curves = {
