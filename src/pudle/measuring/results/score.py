@@ -373,8 +373,8 @@ def attempt(
 
     Errors of the estimator are not raised, sys.exit included. After a refusal (``unsupported``)
     only that depth fails, and those that are left get a sweep of their own, because an active
-    system can be singular at small depths only. The first estimate, unless it is stochastic, is
-    made twice and must be repeated up to rounding.
+    system can be singular at small depths only. Unless the estimator is stochastic, the estimate at
+    the first depth alone is made twice, and must be repeated up to rounding.
     """
     remaining, is_first = depths, True
     while remaining:
@@ -385,9 +385,11 @@ def attempt(
                 if not isinstance(estimate, Estimate):
                     raise TypeError(f"sweep gave a {type(estimate).__name__}, not an Estimate")
                 if is_first and estimator.computes != "stochastic":
-                    _check_repeats(
-                        estimate, next(iter(estimator.sweep(problem, algorithm, remaining[:1])))
-                    )
+                    # Only the same sweep rounds alike: one of several depths may take another way.
+                    same = [estimate] if len(remaining) == 1 else []
+                    while len(same) < 2:
+                        same.append(next(iter(estimator.sweep(problem, algorithm, remaining[:1]))))
+                    _check_repeats(*same)
                 yield estimate
                 remaining, is_first = remaining[1:], False
         except (Exception, SystemExit) as error:  # noqa: BLE001
