@@ -26,6 +26,9 @@ KKT_TOLERANCE = 1e-12
 SAFETY = 1000.0
 #: Iterations after which the solver gives up a sample whose support still changes.
 MAX_ITERATIONS = 50_000
+#: Iterations before the first look whether supports are right, and how many singular systems in a
+#: row give up a sample.
+FIRST_CHECKPOINT, GIVEN_UP = 50, 5
 #: Condition number from which an active Gram matrix counts as singular: half of float64's digits
 #: are lost.
 SINGULAR = 1e12
@@ -195,6 +198,21 @@ class LassoSolution(NamedTuple):
     reason: str
 
 
+class _Evidence(NamedTuple):
+    """What tells whether codes are those of a minimizer: one entry per sample, shape (n,)."""
+
+    #: Largest violation of the optimality conditions.
+    kkt_residuals: Tensor
+    #: Smallest distance of an inactive correlation from the penalty; infinite without one.
+    dual_margins: Tensor
+    #: Smallest magnitude of an active entry; infinite without one.
+    amplitudes: Tensor
+    #: Bound on the Euclidean error of the code.
+    code_errors: Tensor
+    #: Whether amplitudes and margins exceed `SAFETY` times what they may be off by.
+    support_is_safe: Tensor
+
+
 def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) -> LassoSolution:
     """Solve every sample's lasso to rounding error and certify it; samples that cannot be certified
     are counted, with the reason, and nothing is raised.
@@ -214,22 +232,71 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
         _solve_chunk(model, model.correlate(rows), penalty, nonnegative)
         for rows in torch.split(model.observations, CHUNK)
     ]
-    parts, iterations = zip(*chunks, strict=True)
-    codes = torch.cat(parts)
-    active = codes != 0
-    # Refine once more, against residuals computed from the observations instead of the Gram matrix.
-    step, eigenvalues, condition = model.solve_active(
-        active, (model.negative_gradient(codes) - penalty * codes.sign()) * active
-    )
-    refined = codes + step
-    codes = torch.where(refined.sign() == codes.sign(), refined, codes)
+    chunk_codes, iterations = zip(*chunks, strict=True)
+    codes, systems = _refine(model, penalty, torch.cat(chunk_codes))
+    evidence = _evidence(model, penalty, nonnegative, codes, systems)
 
-    correlation = model.negative_gradient(codes)
-    excess = correlation if nonnegative else correlation.abs()
-    stationarity = ((correlation - penalty * codes.sign()).abs() * active).amax(1)
-    slacks = penalty - excess
-    margins = torch.where(active, torch.inf, slacks).amin(1)
-    kkt = torch.maximum(stationarity, (-margins).clamp(min=0))
+    _, smallest_eigenvalues, conditions = systems
+    sizes = (codes != 0).sum(1)
+    oversized = sizes > model.max_active
+    scale = model.column_norms.max() * row_norms(model.observations)
+    certified = (
+        (evidence.kkt_residuals <= KKT_TOLERANCE * scale)
+        & (conditions < SINGULAR)
+        & evidence.support_is_safe
+        & ~oversized
+    )
+    regular = (sizes > 0) & conditions.isfinite()
+    largest_eigenvalues = torch.where(regular, smallest_eigenvalues * conditions, 0)
+    certificate = Certificate(
+        samples=len(codes),
+        uncertified=int((~certified).sum()),
+        kkt_residual=float(evidence.kkt_residuals.max()),
+        smallest_eigenvalue=float(smallest_eigenvalues.min()),
+        largest_eigenvalue=float(largest_eigenvalues.max()),
+        condition_number=float(conditions.max()),
+        dual_margin=float(evidence.dual_margins.min()),
+        smallest_amplitude=float(evidence.amplitudes.min()),
+        code_error=float(evidence.code_errors.max()),
+        zero_codes=float((sizes == 0).double().mean()),
+        iterations=max(iterations),
+    )
+    reason = _why_uncertified(certified, conditions, oversized, sizes)
+    return LassoSolution(codes, evidence.code_errors, smallest_eigenvalues, certificate, reason)
+
+
+def _refine(
+    model: LinearModel, penalty: float | Tensor, codes: Tensor
+) -> tuple[Tensor, ActiveSystems]:
+    """Return the codes after one refinement, ``z_S + H_SS^{-1} F(z)_S`` with F the negative slope
+    of the objective, and the systems; an entry whose sign would change stays as it is.
+
+    The residual is computed from the observations, not from the Gram matrix as in the solver. The
+    support is that of the given codes.
+    """
+    active = codes != 0
+    slope = (model.negative_gradient(codes) - penalty * codes.sign()) * active
+    systems = model.solve_active(active, slope)
+    refined = codes + systems.solution
+    return torch.where(refined.sign() == codes.sign(), refined, codes), systems
+
+
+def _evidence(
+    model: LinearModel,
+    penalty: float | Tensor,
+    nonnegative: bool,
+    codes: Tensor,
+    systems: ActiveSystems,
+) -> _Evidence:
+    """Return the evidence for codes, shape (n, p), by the bounds of `solve_lasso`; `systems` are
+    those of their supports.
+    """
+    active = codes != 0
+    correlations = model.negative_gradient(codes)
+    slopes = (correlations - penalty * codes.sign()).abs() * active
+    stationarity = slopes.amax(1)
+    slacks = penalty - (correlations if nonnegative else correlations.abs())
+    dual_margins = torch.where(active, torch.inf, slacks).amin(1)
     amplitudes = torch.where(active, codes.abs(), torch.inf).amin(1)
     # The residual itself is known only up to rounding: without this term a zero residual would mean
     # a perfect code.
@@ -237,137 +304,194 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
         model.residual_rounding(codes)[:, None] * model.column_norms
         + ROUNDING * model.l2_penalty * codes.abs()
     )
-    smallest, sizes = eigenvalues.clamp(min=0), active.sum(1)
-    violation = sizes.double().sqrt() * (stationarity + (rounding * active).amax(1))
-    errors = violation / smallest
-    moves = rounding + (violation / smallest.sqrt())[:, None] * model.column_norms
-    scale = model.column_norms.max() * row_norms(model.observations)
-    oversized = sizes > model.max_active
-    safe = (active | (slacks > SAFETY * moves)).all(1) & (amplitudes > SAFETY * errors)
-    failed = ~((kkt <= KKT_TOLERANCE * scale) & (condition < SINGULAR) & safe & ~oversized)
-    reason, count, large = "", int(failed.sum()), int(oversized.sum())
-    if count:
-        singular = int((failed & ~oversized & (condition >= SINGULAR)).sum())
-        reason = (
-            f"{count} of {len(codes)} samples are not certified: {singular} have a singular active"
-            f" Gram matrix, {count - singular - large} miss the optimality conditions or a safe"
-            " margin from a change of support"
-        )
-    if large:
+    # The bound on |e|: sqrt|S| (kkt + rounding).
+    violations = active.sum(1).double().sqrt() * (stationarity + (rounding * active).amax(1))
+    smallest_eigenvalues = systems.smallest_eigenvalues.clamp(min=0)
+    code_errors = violations / smallest_eigenvalues
+    spread = violations / smallest_eigenvalues.sqrt()  # bounds |A dz|
+    correlation_errors = rounding + spread[:, None] * model.column_norms
+    margins_are_safe = (active | (slacks > SAFETY * correlation_errors)).all(1)
+    return _Evidence(
+        kkt_residuals=torch.maximum(stationarity, (-dual_margins).clamp(min=0)),
+        dual_margins=dual_margins,
+        amplitudes=amplitudes,
+        code_errors=code_errors,
+        support_is_safe=margins_are_safe & (amplitudes > SAFETY * code_errors),
+    )
+
+
+def _why_uncertified(
+    certified: Tensor, conditions: Tensor, oversized: Tensor, sizes: Tensor
+) -> str:
+    """Return why samples are not certified, with their numbers by reason; an empty text if all are.
+
+    All arguments have the shape (n,); `sizes` are those of the supports.
+    """
+    n_uncertified, n_oversized = int((~certified).sum()), int(oversized.sum())
+    if not n_uncertified:
+        return ""
+    n_singular = int((~certified & ~oversized & (conditions >= SINGULAR)).sum())
+    reason = (
+        f"{n_uncertified} of {len(certified)} samples are not certified: {n_singular} have a"
+        f" singular active Gram matrix, {n_uncertified - n_singular - n_oversized} miss the"
+        " optimality conditions or a safe margin from a change of support"
+    )
+    if n_oversized:
         reason += (
-            f", {large} have more active entries (up to {int(sizes.max())}) than are solved"
+            f", {n_oversized} have more active entries (up to {int(sizes.max())}) than are solved"
             " exactly: raise the penalty or take smaller images"
         )
-    largest = torch.where(active.any(1) & condition.isfinite(), eigenvalues * condition, 0)
-    certificate = Certificate(
-        samples=len(codes),
-        uncertified=count,
-        kkt_residual=float(kkt.max()),
-        smallest_eigenvalue=float(eigenvalues.min()),
-        largest_eigenvalue=float(largest.max()),
-        condition_number=float(condition.max()),
-        dual_margin=float(margins.min()),
-        smallest_amplitude=float(amplitudes.min()),
-        code_error=float(errors.max()),
-        zero_codes=float((sizes == 0).double().mean()),
-        iterations=max(iterations),
-    )
-    return LassoSolution(codes, errors, eigenvalues, certificate, reason)
+    return reason
 
 
 def _solve_chunk(
-    model: LinearModel, correlation: Tensor, penalty: float | Tensor, nonnegative: bool
+    model: LinearModel, products: Tensor, penalty: float | Tensor, nonnegative: bool
 ) -> tuple[Tensor, int]:
     """Return codes (n, p), optimal for every sample that could be solved, and the number of
     iterations; samples that could not keep their last iterate.
 
-    Runs accelerated proximal gradient with adaptive restart (O'Donoghue and Candes 2015) per
-    sample. At checkpoints that grow geometrically, it solves the active normal equations of each
-    sample whose signs did not change since the last checkpoint. A sample is done when the solution
-    has these signs and meets the dual inequality; it is given up when its active matrix was
-    singular at five checkpoints in a row, or after `MAX_ITERATIONS`.
+    `products` are the correlations ``A^T x``, shape (n, p). Runs accelerated proximal gradient, see
+    `_accelerate`. At checkpoints that grow geometrically, it solves the active normal equations of
+    each sample whose signs did not change since the last checkpoint. A sample is done when the
+    solution has these signs and meets the dual inequality; it is given up when its active matrix
+    was singular at `GIVEN_UP` checkpoints in a row, or after `MAX_ITERATIONS`.
     """
-    codes = torch.zeros_like(correlation)
-    todo = torch.arange(len(codes))
-    z = y = signs = torch.zeros_like(correlation)
-    momentum = correlation.new_ones(len(codes), 1)
-    step = 1 / model.lipschitz_constant
-    bound: Any = step * penalty
-    stuck = torch.zeros_like(todo)
-    iteration, checkpoint = 0, 50
-    while len(todo) and iteration < MAX_ITERATIONS:
-        while iteration < checkpoint:
-            values = y + step * (correlation - model.hessian_product(y))
-            if nonnegative:
-                after = (values - bound).clamp(min=0)
-            else:
-                after = values - values.clamp(-bound, bound)
-            restart = ((y - after) * (after - z)).sum(1, keepdim=True) > 0
-            next_momentum = (1 + (1 + 4 * momentum**2).sqrt()) / 2
-            pull = torch.where(restart, 0, (momentum - 1) / next_momentum)
-            momentum = torch.where(restart, 1, next_momentum)
-            y = torch.addcmul(after, pull, after - z)
-            z = after
-            iteration += 1
+    codes = torch.zeros_like(products)
+    # The samples that are not solved yet, and what is known of them, one row each.
+    unsolved = torch.arange(len(codes))
+    z = y = signs = torch.zeros_like(products)
+    momentum = products.new_ones(len(codes), 1)
+    n_singular = torch.zeros_like(unsolved)
+    iteration, checkpoint = 0, FIRST_CHECKPOINT
+    while len(unsolved) and iteration < MAX_ITERATIONS:
+        z, y, momentum = _accelerate(
+            model, products, penalty, nonnegative, (z, y, momentum), checkpoint - iteration
+        )
+        iteration = checkpoint
         checkpoint = min(int(checkpoint * 1.3), MAX_ITERATIONS)
-        previous, signs = signs, z.sign()
-        settled = (signs == previous).all(1)
+        signs_before, signs = signs, z.sign()
+        settled = (signs == signs_before).all(1)
         # On the support S: H_SS z_S = A_S^T x - penalty sign_S. It is right if the signs and the
         # dual inequality hold.
         solved, singular = model.solve_definite(
-            (signs != 0) & settled[:, None], correlation - penalty * signs
+            (signs != 0) & settled[:, None], products - penalty * signs
         )
-        inactive = (correlation - model.hessian_product(solved)) * (signs == 0)
-        excess = inactive if nonnegative else inactive.abs()
-        is_minimizer = (
-            settled & ~singular & (solved.sign() == signs).all(1) & (excess <= penalty).all(1)
-        )
-        stuck = torch.where(settled & singular, stuck + 1, 0)
-        finished = is_minimizer | (stuck >= 5)
-        codes[todo[finished]] = torch.where(
+        inactive = (products - model.hessian_product(solved)) * (signs == 0)
+        correlations = inactive if nonnegative else inactive.abs()
+        same_signs = (solved.sign() == signs).all(1)
+        is_minimizer = settled & ~singular & same_signs & (correlations <= penalty).all(1)
+        n_singular = torch.where(settled & singular, n_singular + 1, 0)
+        finished = is_minimizer | (n_singular >= GIVEN_UP)
+        codes[unsolved[finished]] = torch.where(
             is_minimizer[finished, None], solved[finished], z[finished]
         )
-        todo, z, y, momentum, correlation, signs, stuck = (
-            tensor[~finished] for tensor in (todo, z, y, momentum, correlation, signs, stuck)
+        unsolved, z, y, momentum, products, signs, n_singular = (
+            tensor[~finished] for tensor in (unsolved, z, y, momentum, products, signs, n_singular)
         )
-    codes[todo] = z
+    codes[unsolved] = z
     return codes, iteration
+
+
+def _accelerate(
+    model: LinearModel,
+    products: Tensor,
+    penalty: float | Tensor,
+    nonnegative: bool,
+    state: tuple[Tensor, Tensor, Tensor],
+    n_iterations: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run some iterations of accelerated proximal gradient, with an adaptive restart per sample.
+
+    ``z' = S(y + eta (A^T x - H y))`` and ``y' = z' + (a - 1) / a' (z' - z)`` with ``a' = (1 +
+    sqrt(1 + 4 a^2)) / 2``, where eta = 1/L and S is the soft threshold at ``eta penalty``. Where
+    ``(y - z')^T (z' - z) > 0`` the sample restarts: ``y' = z'`` and ``a' = 1``.
+
+    Parameters
+    ----------
+    products : Tensor, shape (n, p)
+        The correlations ``A^T x``.
+    state : tuple of Tensor
+        Codes z (n, p), points y (n, p) and momenta a (n, 1). The next state is returned.
+
+    Source: O'Donoghue and Candes, "Adaptive restart for accelerated gradient schemes", Found. of
+    Computational Mathematics 2015.
+    """
+    z, y, momentum = state
+    step = 1 / model.lipschitz_constant
+    threshold: Any = step * penalty
+    for _ in range(n_iterations):
+        values = y + step * (products - model.hessian_product(y))
+        if nonnegative:
+            after = (values - threshold).clamp(min=0)
+        else:
+            after = values - values.clamp(-threshold, threshold)
+        restarts = ((y - after) * (after - z)).sum(1, keepdim=True) > 0
+        next_momentum = (1 + (1 + 4 * momentum**2).sqrt()) / 2
+        pull = torch.where(restarts, 0, (momentum - 1) / next_momentum)
+        momentum = torch.where(restarts, 1, next_momentum)
+        y = torch.addcmul(after, pull, after - z)
+        z = after
+    return z, y, momentum
 
 
 def lasso_gradient(model: LinearModel, codes: Tensor, code_errors: Tensor) -> tuple[Tensor, float]:
     """Return the gradient of ``mean_i 1/2 |x_i - A z_i|^2`` in the parameter at constant codes, and
     a bound on its error, from bounds (n,) on the errors of the codes.
     """
-    nothing = torch.zeros_like(codes)
-    shift = torch.zeros_like(model.observations)
-    return _gradient(model, codes, code_errors, shift, nothing, nothing[:, 0])
+    no_shift, no_adjoints = torch.zeros_like(model.observations), torch.zeros_like(codes)
+    no_errors = no_adjoints[:, 0]
+    return _bounded_gradient(model, codes, code_errors, no_shift, no_adjoints, no_errors)
 
 
-def _gradient(
-    model: LinearModel, codes: Tensor, code_errors: Tensor, shift: Tensor, v: Tensor, dv: Tensor
+def _bounded_gradient(
+    model: LinearModel,
+    codes: Tensor,
+    code_errors: Tensor,
+    shift: Tensor,
+    adjoints: Tensor,
+    adjoint_errors: Tensor,
 ) -> tuple[Tensor, float]:
-    """Return the gradient of `implicit_gradient` for the shift x - y and the adjoints v, and its
-    bound; `dv` (n,) are bounds on the errors of v.
+    """Return ``mean_i b(e, z) - b(r, v) - b(A v, z)``, the gradient of `implicit_gradient` in the
+    parameter, and a bound on its error.
 
-    An error dr of the computed residual changes a term by ``|dr| (|z| + |v|)``. Forming and summing
-    the samples' terms rounds like a random walk.
+    With the residual ``r = A z - x`` of the inner problem and the shift ``x - y``, the residual of
+    the loss is ``e = A z - y = r + (x - y)``. To first order a sample's term is off by at most
+
+    - ``(|e| + |A| |z| + 2 |A| |v|) |dz|``, by the error of its code,
+    - ``(|r| + |A| |z|) |dv|``, by that of its adjoint, and
+    - ``|dr| (|z| + |v|)``, by the rounding of its residual,
+
+    times the model's `overlap`. Forming and summing the samples' terms rounds like a random walk.
+
+    Parameters
+    ----------
+    codes, adjoints : Tensor, shape (n, p)
+        z and v.
+    code_errors, adjoint_errors : Tensor, shape (n,)
+        Bounds on ``|dz|`` and ``|dv|``.
+    shift : Tensor, shape (n, m)
+        ``x - y``, observations minus targets.
     """
-    r = model.synthesize(codes) - model.observations
+    residual = model.synthesize(codes) - model.observations
     spectral = model.spectral_norm
-    norm_e, norm_r, norm_z, norm_v, norm_shift = map(row_norms, (r + shift, r, codes, v, shift))
-    terms = (
+    norm_e, norm_r = row_norms(residual + shift), row_norms(residual)
+    norm_z, norm_v, norm_shift = row_norms(codes), row_norms(adjoints), row_norms(shift)
+    errors = (
         (norm_e + spectral * norm_z + 2 * spectral * norm_v) * code_errors
-        + (norm_r + spectral * norm_z) * dv
+        + (norm_r + spectral * norm_z) * adjoint_errors
         + model.residual_rounding(codes) * (norm_z + norm_v)
     )
+    # b(e, z) - b(r, v) in two terms that do not need e: b(r, z - v) + b(x - y, z).
     gradient = (
-        model.contract(r, codes - v)
-        - model.contract(model.synthesize(v), codes)
+        model.contract(residual, codes - adjoints)
+        - model.contract(model.synthesize(adjoints), codes)
         + model.contract(shift, codes)
     )
-    sizes = norm_e * norm_z + norm_r * norm_v + norm_shift * norm_z + spectral * norm_v * norm_z
-    summing = ROUNDING * model.summands**0.5 * sizes.mean()
-    return gradient / len(codes), model.overlap * float(terms.mean() + summing)
+    term_sizes = (
+        norm_e * norm_z + norm_r * norm_v + norm_shift * norm_z + spectral * norm_v * norm_z
+    )
+    summing = ROUNDING * model.summands**0.5 * term_sizes.mean()
+    return gradient / len(codes), model.overlap * float(errors.mean() + summing)
 
 
 def implicit_gradient(
@@ -385,24 +509,25 @@ def implicit_gradient(
     optimality conditions give ``A_S^T e = A_S^T (x - y) - penalty sign(z_S) - l2 z_S``. If the
     penalties are part of the loss, its derivative in the codes is ``A_S^T (x - y)`` alone. So ``v_S
     = H_SS^{-1} (partial_z loss)_S`` depends on the error dz of the code at most through l2, and the
-    gradient is ``mean_i b(e, z) - b(r, v) - b(A v, z)``. Errors dz and dv change a term by at most
-    ``(|e| + |A| |z| + 2 |A| |v|) |dz| + (|r| + |A| |z|) |dv|`` to first order, times the overlap,
-    with ``|dv| <= (|H_SS v - (partial_z loss)_S| + l2 |dz|) / lambda_min``.
+    gradient is ``mean_i b(e, z) - b(r, v) - b(A v, z)``; `_bounded_gradient` bounds its error, with
+    ``|dv| <= (|H_SS v - (partial_z loss)_S| + l2 |dz|) / lambda_min``.
 
     The targets y, shape (n, m), are the observations x by default. `penalized` adds the penalties
     to the loss; without targets the codes then minimize it: use `lasso_gradient`.
     """
     codes = solution.codes
     active = codes != 0
-    right = torch.zeros_like(codes)
+    penalty_slope = torch.zeros_like(codes)
     if not penalized:
-        right = -penalty * codes.sign() - model.l2_penalty * codes
+        penalty_slope = -penalty * codes.sign() - model.l2_penalty * codes
     shift = model.observations - (model.observations if targets is None else targets.flatten(1))
-    v, linear_residual = model.solve_refined(active, right + model.correlate(shift) * active)
-    sizes = (model.spectral_norm**2 + model.l2_penalty) * row_norms(v)
+    code_gradient = penalty_slope + model.correlate(shift) * active
+    adjoints, linear_residuals = model.solve_refined(active, code_gradient)
+    if model.l2_penalty and not penalized:
+        linear_residuals = linear_residuals + model.l2_penalty * solution.errors
+    # Products of H with v, and of A with the shift, are rounded in proportion to these.
+    sizes = (model.spectral_norm**2 + model.l2_penalty) * row_norms(adjoints)
     sizes = sizes + model.spectral_norm * row_norms(shift)
     rounding = ROUNDING * (model.values + active.sum(1).double()).sqrt() * sizes
-    if model.l2_penalty and not penalized:
-        linear_residual = linear_residual + model.l2_penalty * solution.errors
-    dv = (linear_residual + rounding) / solution.smallest_eigenvalues
-    return _gradient(model, codes, solution.errors, shift, v, dv)
+    adjoint_errors = (linear_residuals + rounding) / solution.smallest_eigenvalues
+    return _bounded_gradient(model, codes, solution.errors, shift, adjoints, adjoint_errors)
