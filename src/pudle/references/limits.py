@@ -54,7 +54,7 @@ Diagnostics = dict[str, Any]
 
 
 class NewtonFixedPoint(NamedTuple):
-    """A fixed point by Newton's method."""
+    """A fixed point by Newton's method, shape of the codes."""
 
     codes: Tensor
     #: Whether it attracts the layers and those from the start are seen to come to it.
@@ -103,34 +103,51 @@ class Converging:
         state, first = self.algorithm.start(self.problem, initial), self.problem.initial_codes()
         first_change = (self.layer(first, 0) - first).abs().max()
         moving = torch.ones(1 if self.problem.joint else len(first), dtype=torch.bool)
-        still, due, halfway, candidate = 0, PATIENCE, first, None
-        while still < STILL_LAYERS and state.iteration < MAX_LAYERS:
-            before, state = state.codes, self.algorithm.advance(self.problem, state, self.step)
+        n_still_layers = 0
+        # Newton's method is tried at a layer from the codes there and those of half as many layers.
+        newton_layer, halfway_codes = PATIENCE, first
+        candidate = None
+        while n_still_layers < STILL_LAYERS and state.iteration < MAX_LAYERS:
+            codes_before = state.codes
+            state = self.algorithm.advance(self.problem, state, self.step)
             scale = torch.maximum(state.codes.abs().max(), first_change)
             if not scale.isfinite():
                 break
-            changes = (state.codes - before).abs().reshape(len(moving), -1).amax(1)
+            changes = (state.codes - codes_before).abs().reshape(len(moving), -1).amax(1)
             moving = changes > TOLERANCE * scale
-            still = 0 if moving.any() else still + 1
-            if self.problem.joint and state.iteration == due:
-                path = halfway, state.codes, due // 2
-                candidate = self._newton_fixed_point(*path, TOLERANCE * scale, initial is not None)
+            n_still_layers = 0 if moving.any() else n_still_layers + 1
+            if self.problem.joint and state.iteration == newton_layer:
+                candidate = self._newton_fixed_point(
+                    halfway_codes,
+                    state.codes,
+                    newton_layer // 2,
+                    TOLERANCE * scale,
+                    known_stable=initial is not None,
+                )
                 if candidate is not None and candidate.reached:
                     fixed = candidate.codes
                     state = dataclasses.replace(state, codes=fixed, point=fixed)
-                due *= 2
-            if 2 * state.iteration == due:
-                halfway = state.codes
+                newton_layer *= 2
+            if 2 * state.iteration == newton_layer:
+                halfway_codes = state.codes
         return LayerRun(state.codes, moving, state.iteration, candidate)
 
     def _newton_fixed_point(
-        self, halfway: Tensor, codes: Tensor, layers: int, tolerance: Tensor, known_stable: bool
+        self,
+        halfway: Tensor,
+        codes: Tensor,
+        layers: int,
+        tolerance: Tensor,
+        *,
+        known_stable: bool,
     ) -> NewtonFixedPoint | None:
         """Return a fixed point by Newton's method from `codes`, to which so many layers led from
         `halfway`, and whether the layers are seen to come to it; None where it finds none.
 
-        The layers must have come nearer to it, as their derivative there tells, and that must
-        attract; the latter is not tested if it is `known_stable`.
+        With d the share of the distance to the fixed point that the layers came nearer by, and q
+        the part of them that is not linear, see `_nonlinear_share`, they are seen to come to it if
+        d > 0, ``q <= d / 2`` and the derivative J there attracts, with ``q max_k |J^k| <= d / 2``;
+        the latter two are not tested if it is `known_stable`.
         """
         fixed = self._newton(codes, tolerance)
         if fixed is None:
@@ -298,59 +315,39 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     running = Converging(problem, algorithm, algorithm.step_size(problem))
     run = running.run()
     codes, moving, layers, _ = run
-
-    def nothing(reason: object) -> Reference:
-        """Return an uncertified reference whose gradient is NaN, with the reason why there is no
-        limit.
-        """
-        return Reference(
-            problem.theta * torch.nan,
-            codes,
-            "limit",
-            torch.inf,
-            Certificate(len(moving), len(moving)),
-            "uncertified",
-            f"{NO_LIMIT}{reason}",
-        )
-
-    if not codes.isfinite().all():
-        return nothing(
-            f"the codes are NaN or infinite after {layers} layers: the iteration diverges"
-            + (REMEDY if problem.joint else "")
-        )
-    if problem.joint and moving.any():
-        return nothing(_why_it_moves(running, run))
+    if reason := _why_not_converged(running, run):
+        return _no_limit(problem, run, reason)
     try:
         newton, residual, newton_solve = running.newton_step(codes, 2 * layers)
         refined = codes + newton
         limit_stability = _stability_at(running, run, refined)
         if limit_stability and not limit_stability.stable:
             where = f"the steps do not lead to the state that they are at after {layers}"
-            return nothing(f"{where}: {limit_stability}{REMEDY}")
-        after = problem.piece(running.layer(refined, 2 * layers))
-        before, _ = running.gradient(codes, layers)
+            return _no_limit(problem, run, f"{where}: {limit_stability}{REMEDY}")
+        piece_after = problem.piece(running.layer(refined, 2 * layers))
+        gradient_before, _ = running.gradient(codes, layers)
         implicit = running.implicit(refined, 2 * layers)
     except UnsupportedProblem as refused:
         if not problem.joint:
             raise
         # What follows is advice for estimators.
-        return nothing(first_line(refused).partition("; use")[0])
-    moves_piece = (after != problem.piece(codes)).reshape(len(moving), -1).any(1)
+        return _no_limit(problem, run, first_line(refused).partition("; use")[0])
     gradient, solve = implicit.gradient, implicit.diagnostics
-    size = norm(gradient)
-    condition = max(float(diagnostics["condition_number"]) for diagnostics in (newton_solve, solve))
     # Beyond what the Newton step shows, the solves lose as many digits as the condition number has.
-    lost = running.rounding(
-        refined, 2 * layers, implicit, float(solve.get("largest_relative_residual", 0))
-    )
-    bound = (norm(gradient - before) + lost) / size if size else torch.inf
+    solve_residual = float(solve.get("largest_relative_residual", 0))
+    rounding = running.rounding(refined, 2 * layers, implicit, solve_residual)
+    size = norm(gradient)
+    bound = (norm(gradient - gradient_before) + rounding) / size if size else torch.inf
+
+    moves_piece = (piece_after != problem.piece(codes)).reshape(len(moving), -1).any(1)
+    condition = max(float(diagnostics["condition_number"]) for diagnostics in (newton_solve, solve))
     # A joint system that is singular has been seen to have a solution.
-    singular = max(0 if problem.joint else int(newton_solve["singular"]), condition >= SINGULAR)
+    n_singular = max(0 if problem.joint else int(newton_solve["singular"]), condition >= SINGULAR)
     # That of a large state is an estimate by chance.
     radius = limit_stability.radius if limit_stability and refined.numel() <= MAX_DENSE else 0.0
     certificate = Certificate(
         samples=len(moving),
-        uncertified=max(int((moving | moves_piece).sum()), singular),
+        uncertified=max(int((moving | moves_piece).sum()), n_singular),
         kkt_residual=float(residual.abs().max()) / running.step,
         smallest_eigenvalue=1 - radius if radius else torch.inf,
         largest_eigenvalue=1 - radius if radius else 0.0,
@@ -362,14 +359,51 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     if certificate.uncertified and problem.joint:
         flaw = f"the derivative of the state has the condition number {condition:.1e}"
     elif certificate.uncertified:
-        flaw = (
-            f"of {len(codes)} samples {int(moving.sum())} still moved after {layers} layers,"
-            f" {singular} have a singular active system, {int((moves_piece & ~moving).sum())} leave"
-            " their active set"
-        )
+        flaw = _flaw_of_samples(run, moves_piece, n_singular)
     else:
         flaw = "" if bound >= 1 else _why_not_the_gradient(running, refined, gradient)
     return Reference(gradient, refined, "limit", bound, certificate, *_status(problem, bound, flaw))
+
+
+def _no_limit(problem: Problem, run: LayerRun, reason: str) -> Reference:
+    """Return an uncertified reference whose gradient is NaN, with the reason why there is no
+    limit; its codes are the last ones.
+    """
+    n_samples = len(run.moving)
+    return Reference(
+        problem.theta * torch.nan,
+        run.codes,
+        "limit",
+        torch.inf,
+        Certificate(n_samples, n_samples),
+        "uncertified",
+        f"{NO_LIMIT}{reason}",
+    )
+
+
+def _why_not_converged(running: Converging, run: LayerRun) -> str:
+    """Return why layers have led to no limit, an empty text if they have: codes that are not
+    finite, or a state that still changes. Samples that still move are counted elsewhere.
+    """
+    if not run.codes.isfinite().all():
+        return (
+            f"the codes are NaN or infinite after {run.layers} layers: the iteration diverges"
+            + (REMEDY if running.problem.joint else "")
+        )
+    if running.problem.joint and run.moving.any():
+        return _why_it_moves(running, run)
+    return ""
+
+
+def _flaw_of_samples(run: LayerRun, moves_piece: Tensor, n_singular: int) -> str:
+    """Return why the limits of separate samples are not certified, with the number of samples for
+    each reason; `moves_piece` (n,) tells which a layer would take off their active set.
+    """
+    return (
+        f"of {len(run.codes)} samples {int(run.moving.sum())} still moved after {run.layers}"
+        f" layers, {n_singular} have a singular active system,"
+        f" {int((moves_piece & ~run.moving).sum())} leave their active set"
+    )
 
 
 def _why_not_the_gradient(running: Converging, codes: Tensor, gradient: Tensor) -> str:
