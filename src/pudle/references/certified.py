@@ -311,7 +311,8 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     On a support S with signs s the code is ``z_S = (A_S^T A_S)^{-1} (A_S^T y - penalty s)``. With
     ``v_S = (A_S^T A_S)^{-1} (B^T (B z - y'))_S``, the gradient in the logarithm of entry j's
     penalty is therefore the mean of ``-penalty_j s_j v_j``, summed over j if all entries share one
-    penalty. The error of v is at most ``(|B|^2 |dz| + |A_S^T A_S v - b|) / lambda_min``.
+    penalty. The error of v is at most ``(|B|^2 |dz| + |A_S^T A_S v - b| + rounding) / lambda_min``,
+    with b the right-hand side.
     """
     problem = _exactly(problem, target)
     model, penalty, design = DenseModel(problem), problem.penalty, problem.held_out_design
@@ -320,20 +321,23 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     )
     active = codes != 0
     residual = codes @ design.T - problem.held_out_observations
-    v, linear_residual = model.solve_refined(active, (residual @ design) * active)
+    v, linear_residuals = model.solve_refined(active, (residual @ design) * active)
+
     spectral = spectral_norm(design)
-    # Of the residual before its terms cancel, and of the residual.
-    sizes = row_norms(problem.held_out_observations) + row_norms(residual)
-    sizes = sizes + row_norms(codes * row_norms(design.T))
-    held_out_sizes = (len(design) + active.sum(1).double()).sqrt() * spectral * sizes
-    model_sizes = model.values**0.5 * model.spectral_norm**2 * row_norms(v)
-    rounding = ROUNDING * (model_sizes + held_out_sizes)
-    errors = (spectral**2 * code_errors + linear_residual + rounding) / eigenvalues
+    # The residual's rounding is that of its terms, before they cancel; it is rounded once more in
+    # the product with the design.
+    residual_terms = row_norms(problem.held_out_observations) + row_norms(residual)
+    residual_terms = residual_terms + row_norms(codes * row_norms(design.T))
+    right_terms = (len(design) + active.sum(1).double()).sqrt() * spectral * residual_terms
+    product_terms = model.values**0.5 * model.spectral_norm**2 * row_norms(v)
+    rounding = ROUNDING * (product_terms + right_terms)
+    v_errors = (spectral**2 * code_errors + linear_residuals + rounding) / eigenvalues
+
     weights = penalty * codes.sign()
     terms = weights * v
     # The sum and the penalty's exponential add roundings in proportion to the sizes of the terms.
-    summed = ROUNDING * (codes.shape[1] + len(codes)) ** 0.5 * terms.abs().sum(1)
-    error = (row_norms(weights) * errors + summed).mean()
+    summing = ROUNDING * (codes.shape[1] + len(codes)) ** 0.5 * terms.abs().sum(1)
+    error = (row_norms(weights) * v_errors + summing).mean()
     gradient = -terms.mean(0).sum_to_size(problem.log_penalty.shape)
     return finish(gradient, float(error), codes, target, certificate, reason)
 
@@ -342,29 +346,36 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
 def _solve_ridge(problem: Ridge, target: str) -> Reference:
     """Return the gradient of the mean of ``c^T z`` in theta, ``-mean (H^{-1} c)^T z``, by
     eigenvectors of the Hessian H, with a bound on its error, for the target ``exact`` alone.
+
+    With the sensitivity ``w = H^{-1} c``, errors dz and dw change a sample's term ``w^T z`` by at
+    most ``|dz| (|w| + |dw|) + |z| |dw|``.
     """
     problem = _exactly(problem, target)
     dictionary, weights, hessian = problem.dictionary, problem.weights, problem.hessian
-    eigenvalues, vectors = torch.linalg.eigh(hessian)
-    smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
+    spectrum = torch.linalg.eigh(hessian)
+    smallest, largest = float(spectrum.eigenvalues[0]), float(spectrum.eigenvalues[-1])
     unit = ROUNDING * sum(dictionary.shape) ** 0.5
-    # An eigenvalue is known to the rounding of the largest one.
-    curvature = max(smallest - unit * largest, 0.0)
 
-    def solve_refined(right: Tensor, right_sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """Solve ``v H = right`` for each row, refined twice, and return v with bounds on the rows'
-        errors; `right_sizes` are the sizes of the terms that the rows were summed from.
+    def solve_refined(right: Tensor, right_terms: Tensor) -> tuple[Tensor, Tensor]:
+        """Solve ``v H = right`` for each row, refined twice, and return v with the bounds ``(|right
+        - v H| + rounding) / lambda_min`` on the rows' errors.
+
+        `right_terms` are the sizes of the terms that the rows were summed from.
         """
+        eigenvalues, vectors = spectrum
         solution = torch.zeros_like(right)
         for _ in range(3):
-            solution = solution + ((right - solution @ hessian) @ vectors / eigenvalues) @ vectors.T
-        sizes = right_sizes + largest * row_norms(solution)
-        return solution, (row_norms(right - solution @ hessian) + unit * sizes) / curvature
+            residual = right - solution @ hessian
+            solution = solution + (residual @ vectors / eigenvalues) @ vectors.T
+        rounding = unit * (right_terms + largest * row_norms(solution))
+        # An eigenvalue is known to the rounding of the largest one.
+        curvature = max(smallest - unit * largest, 0.0)
+        return solution, (row_norms(right - solution @ hessian) + rounding) / curvature
 
     # The right-hand side D^T x and the Hessian are themselves rounded sums.
-    right_sizes = spectral_norm(dictionary) * row_norms(problem.observations)
+    right_terms = spectral_norm(dictionary) * row_norms(problem.observations)
     right = problem.observations @ dictionary
-    codes, code_errors = solve_refined(right, right_sizes)
+    codes, code_errors = solve_refined(right, right_terms)
     sensitivity, sensitivity_error = solve_refined(weights[None, :], weights.norm())
     errors = code_errors * (sensitivity.norm() + sensitivity_error)
     errors = errors + row_norms(codes) * sensitivity_error

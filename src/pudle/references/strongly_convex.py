@@ -133,34 +133,47 @@ def bounded_gradient(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) ->
 
 
 def _first_order_bound(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> BoundedGradient:
-    """Return the gradient for a state and an adjoint with the bounds of first order, see
-    `bounded_gradient`; a bound that is NaN becomes infinite.
+    """Return the gradient for a state and an adjoint with the bounds of first order; a bound that
+    is NaN becomes infinite.
+
+    With the names of `bounded_gradient`, and e for the rounding of what its index names,
+
+        d = (|partial_z g| + e_slope) / mu,
+        d_v = (|r| + e_outer + e_curved + (L_Hv + L_b) d) / mu,
+        |G - G*| <= (L_theta + L_Cv) d + |C| d_v + e_direct + e_through.
     """
     parts, slope = parts_at(problem, codes, adjoint), problem.smooth_gradient(codes)
     # Sums of millions of squares in float32 are off by more than this many roundings.
-    residual, steepness, size = (
+    residual_size, slope_size, adjoint_size = (
         norm(tensor.double()) for tensor in (parts.residual, slope, adjoint)
     )
     measured = measured_roundings(problem, codes, adjoint, slope, parts)
     mu, unit = problem.curvature, ROUNDINGS * torch.finfo(codes.dtype).eps / 2
+
+    def radius_for(terms: float) -> float:
+        """Return d, for the size of the terms of the slope before they cancel."""
+        return (slope_size + max(unit * terms, measured.slope)) / mu
+
     if problem.constants:
-        # The size of the terms does not depend on the ball, whose radius it is a part of.
-        terms = problem.constants_at(codes).terms
-        radius = (steepness + max(unit * terms, measured.slope)) / mu
+        # Constants hold in a ball, whose radius rests on the terms; these do not depend on it.
+        radius = radius_for(problem.constants_at(codes).terms)
         constants = problem.constants_at(codes, adjoint, radius)
     else:
         constants = measured_constants(problem, codes, adjoint, parts)
-        radius = (steepness + max(unit * constants.terms, measured.slope)) / mu
-    rounding = rounding_bounds(constants, unit, size, measured)
-    adjoint_error = (
-        residual + rounding.outer + rounding.curved + (constants.hessian + constants.outer) * radius
+        radius = radius_for(constants.terms)
+    rounding = rounding_bounds(constants, unit, adjoint_size, measured)
+    system_error = (
+        residual_size
+        + rounding.outer
+        + rounding.curved
+        + (constants.hessian + constants.outer) * radius
     )
-    adjoint_error /= mu
+    adjoint_error = system_error / mu
     error = (constants.direct + constants.cross) * radius + constants.cross_norm * adjoint_error
     error += rounding.direct + rounding.through
     # The bounds are rounded themselves; what is no number bounds nothing.
     bounds = (
-        math.inf if bound != bound else bound * (1 + unit)
+        math.inf if math.isnan(bound) else bound * (1 + unit)
         for bound in (radius, adjoint_error, error)
     )
     return BoundedGradient(parts.gradient, *bounds)
