@@ -146,24 +146,25 @@ def compare(line: FunctionOnLine) -> Agreement:
     differs = False
     for length in LENGTHS:
         change, size = line.at(length).value - line.at(-length).value, _size(line, length)
-        rough = _simpson(line, length)
-        if abs(change - rough) <= AGREEMENT * size:
+        tolerance = AGREEMENT * size
+        by_simpson = _simpson(line, length)
+        if abs(change - by_simpson) <= tolerance:
             return Agreement.AGREES
-        integral = _boole(line, length)
-        off, error = abs(change - integral), abs(integral - rough)
-        if off <= AGREEMENT * size:
+        by_boole = _boole(line, length)
+        distance, quadrature_error = abs(change - by_boole), abs(by_boole - by_simpson)
+        if distance <= tolerance:
             return Agreement.AGREES
-        resolved = error <= RESOLVED * max(abs(change), size)
-        differs_before, differs = differs, resolved and off > APART * error + AGREEMENT * size
+        differed_before = differs
+        is_resolved = quadrature_error <= RESOLVED * max(abs(change), size)
+        differs = is_resolved and distance > APART * quadrature_error + tolerance
         if differs or length == LENGTHS[-1]:
             rounding = _rounding(line, length)
-            if off <= rounding + AGREEMENT * size:
-                values = max(abs(line.at(place).value) for place in (-length, 0.0, length))
-                return (
-                    Agreement.HIDDEN if rounding > HIDDEN * max(values, size) else Agreement.ROUNDED
-                )
-            differs = differs and off > APART * error + AGREEMENT * size + rounding
-        if differs and differs_before:
+            if distance <= rounding + tolerance:
+                largest = max(abs(line.at(place).value) for place in (-length, 0.0, length))
+                is_hidden = rounding > HIDDEN * max(largest, size)
+                return Agreement.HIDDEN if is_hidden else Agreement.ROUNDED
+            differs = differs and distance > APART * quadrature_error + tolerance + rounding
+        if differs and differed_before:
             return Agreement.DIFFERS
     return Agreement.DIFFERS if differs else Agreement.ROUGH
 
@@ -185,6 +186,7 @@ def _simpson(line: FunctionOnLine, length: float) -> float:
 
 
 def _boole(line: FunctionOnLine, length: float) -> float:
+    """Return the same integral by Boole's rule."""
     slopes = (line.at(place * length).slope for place in (-1, -0.5, 0, 0.5, 1))
     weighted = zip((7, 32, 12, 32, 7), slopes, strict=True)
     return length / 45 * math.fsum(weight * slope for weight, slope in weighted)
@@ -208,13 +210,16 @@ def _rounding(line: FunctionOnLine, length: float) -> float:
 def _noise(values: list[float]) -> float:
     """Return the rounding of the values of a function at equidistant close places, ten times what
     was seen: their fourth differences hold nothing else.
+
+    A fourth difference of values with independent roundings of the size u has the size ``sqrt(70)
+    u``, because its weights have 70 as the sum of their squares.
     """
-    fourth = (
-        abs(a - 4 * b + 6 * c - 4 * d + e)
-        for a, b, c, d, e in zip(*(values[start:] for start in range(5)), strict=False)
-    )
+    fourth_differences = []
+    for start in range(len(values) - 4):
+        a, b, c, d, e = values[start : start + 5]
+        fourth_differences.append(abs(a - 4 * b + 6 * c - 4 * d + e))
     unit: float = torch.finfo(torch.float64).eps * max(map(abs, values))
-    noise: float = SPREAD * (max(fourth) / math.sqrt(70) + unit)
+    noise: float = SPREAD * (max(fourth_differences) / math.sqrt(70) + unit)
     return noise
 
 
