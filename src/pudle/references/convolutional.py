@@ -91,21 +91,29 @@ class ConvolutionalModel(LinearModel):
 
     def active_hessian(self, indices: Tensor) -> Tensor:
         """Return the Hessian of the smooth part on some entries (s,) of one sample's flattened
-        codes, shape (s, s).
+        codes, shape (s, s): ``A_S^T A_S + l2_penalty I``, with the columns of A_S a sparse matrix.
+
+        The entry of filter j at position (a, b) puts the tap (u, v) of its filter at pixel ``(a
+        stride - padding + u, b stride - padding + v)``, if the image has it.
         """
         from scipy.sparse import csr_array  # slow to import, and only references need it
 
         filters, geometry = self.problem.dictionary.numpy(), self.problem.geometry
-        _, channels, height, width = filters.shape
-        atom, top, left = np.unravel_index(indices.numpy(), self.problem.code_shape[1:])
-        c, u, v = np.ogrid[:channels, :height, :width]
-        y = top[:, None, None, None] * geometry.stride - geometry.padding[0] + u
-        x = left[:, None, None, None] * geometry.stride - geometry.padding[1] + v
-        tall, wide = geometry.image
-        pixels = (c * tall + y) * wide + x
-        inside = np.broadcast_to((y >= 0) & (y < tall) & (x >= 0) & (x < wide), pixels.shape)
+        _, n_channels, kernel_height, kernel_width = filters.shape
+        image_height, image_width = geometry.image
+        filter_index, top, left = np.unravel_index(indices.numpy(), self.problem.code_shape[1:])
+        # Arrays of taps have the shape (s, channels, kernel height, kernel width).
+        channel, tap_row, tap_column = np.ogrid[:n_channels, :kernel_height, :kernel_width]
+        row = top[:, None, None, None] * geometry.stride - geometry.padding[0] + tap_row
+        column = left[:, None, None, None] * geometry.stride - geometry.padding[1] + tap_column
+        pixels = (channel * image_height + row) * image_width + column
+        inside = np.broadcast_to(
+            (row >= 0) & (row < image_height) & (column >= 0) & (column < image_width), pixels.shape
+        )
+        entries = inside.nonzero()[0]
+        # The rows of this matrix are the columns of A_S.
         atoms = csr_array(
-            (filters[atom][inside], (inside.nonzero()[0], pixels[inside])),
+            (filters[filter_index][inside], (entries, pixels[inside])),
             shape=(len(indices), self.values),
         )
         hessian = torch.as_tensor((atoms @ atoms.T).toarray())
