@@ -162,48 +162,52 @@ class Linearized:
         """
         size = norm(right_hand_side)
         if size and not self._is_finite(size):
-            return torch.full_like(right_hand_side, torch.nan), {
-                "solves": 1,
-                "singular": 1,
-                "condition_number": torch.inf,
-                "largest_relative_residual": torch.inf,
-            }
-        singular, condition, residual, solution = False, 1.0, 0.0, torch.zeros_like(right_hand_side)
+            undefined = torch.full_like(right_hand_side, torch.nan)
+            return undefined, _diagnostics(torch.inf, torch.inf, singular=True)
         if size and self.like.numel() <= MAX_DENSE:
-            matrix, right = self.matrix.T if transposed else self.matrix, right_hand_side.ravel()
-            values: Tensor = torch.linalg.svdvals(matrix)
-            rank = int((values > self._rounding * values[0]).sum())
-            condition = float(values[0] / values[rank - 1])
-            singular = rank < len(matrix)
-            if singular:
-                inverse: Tensor = torch.linalg.pinv(matrix, rtol=self._rounding)
-                flat = inverse @ right
-            else:
-                flat = torch.linalg.solve(matrix, right)
-            solution, residual = flat.reshape(self.shape), norm(matrix @ flat - right) / size
-        elif size and self._known_symmetric:
-            solved = conjugate_gradients(
-                self.transposed,
-                right_hand_side,
-                torch.ones_like(right_hand_side, dtype=torch.bool),
-                tolerance=torch.finfo(self.like.dtype).eps,
-                iterations=ITERATIONS * self.like.numel(),
-                flat=0.0,
-                joint=True,
-            )
-            solution, residual = solved.solution, float(solved.residuals)
-            condition = float(solved.condition_numbers)
-        elif size > negligible:
+            return self._solve_dense(right_hand_side, transposed)
+        if size and self._known_symmetric:
+            return self._solve_symmetric(right_hand_side)
+        if size > negligible:
             apply = self.transposed if transposed else self.product
             solution = self._gmres(apply, right_hand_side, negligible)
             condition = max(1.0, norm(solution) / size * self.norm_estimate)
             residual = norm(apply(solution) - right_hand_side) / size
-        return solution, {
-            "solves": 1,
-            "singular": int(singular),
-            "condition_number": condition,
-            "largest_relative_residual": residual,
-        }
+            return solution, _diagnostics(condition, residual)
+        return torch.zeros_like(right_hand_side), _diagnostics(1.0, 0.0)
+
+    def _solve_dense(self, right_hand_side: Tensor, transposed: bool) -> Solution:
+        """Solve by the matrix: a singular one by its pseudo-inverse, with the condition number of
+        its range. The right-hand side is not zero.
+        """
+        matrix, right = self.matrix.T if transposed else self.matrix, right_hand_side.ravel()
+        singular_values: Tensor = torch.linalg.svdvals(matrix)
+        rank = int((singular_values > self._rounding * singular_values[0]).sum())
+        condition = float(singular_values[0] / singular_values[rank - 1])
+        is_singular = rank < len(matrix)
+        if is_singular:
+            inverse: Tensor = torch.linalg.pinv(matrix, rtol=self._rounding)
+            flat = inverse @ right
+        else:
+            flat = torch.linalg.solve(matrix, right)
+        residual = norm(matrix @ flat - right) / norm(right_hand_side)
+        return flat.reshape(self.shape), _diagnostics(condition, residual, singular=is_singular)
+
+    def _solve_symmetric(self, right_hand_side: Tensor) -> Solution:
+        """Solve by conjugate gradients, all samples as one system, until the residual is rounding;
+        A is symmetric and positive definite.
+        """
+        solved = conjugate_gradients(
+            self.transposed,
+            right_hand_side,
+            torch.ones_like(right_hand_side, dtype=torch.bool),
+            tolerance=torch.finfo(self.like.dtype).eps,
+            iterations=ITERATIONS * self.like.numel(),
+            flat=0.0,
+            joint=True,
+        )
+        condition, residual = float(solved.condition_numbers), float(solved.residuals)
+        return solved.solution, _diagnostics(condition, residual)
 
     def _is_finite(self, size: float) -> bool:
         """Tell whether the state, a right-hand side of this norm and, of at most `MAX_DENSE`
@@ -311,6 +315,16 @@ class Linearized:
         return solution
 
 
+def _diagnostics(condition: float, residual: float, *, singular: bool = False) -> dict[str, float]:
+    """Return the diagnostics of `Linearized.solve`."""
+    return {
+        "solves": 1,
+        "singular": int(singular),
+        "condition_number": condition,
+        "largest_relative_residual": residual,
+    }
+
+
 def _flat(tensor: Tensor) -> Array:
     """Return a tensor as SciPy's vector, a copy: SciPy writes into the vectors that it is given,
     and the product with an identity may be the very tensor that was multiplied.
@@ -372,8 +386,13 @@ class KrylovSolution(NamedTuple):
         """Ratio of the extreme Ritz values, per sample; one if the right-hand side is zero.
 
         Ritz values are the eigenvalues of the tridiagonal matrices that conjugate gradients build
-        (Lanczos). They lie inside the spectrum of H on the space that the right-hand side reaches:
-        their ratio is at most the condition number.
+        (Lanczos): with step lengths a_k and ratios b_k, ``1 / a_k + b_{k-1} / a_{k-1}`` on the
+        diagonal and ``sqrt(b_k) / a_k`` beside it. They lie inside the spectrum of H on the space
+        that the right-hand side reaches: their ratio is at most the condition number.
+
+        References
+        ----------
+        Saad, "Iterative methods for sparse linear systems", 2nd edition, 2003, section 6.7.
         """
         from scipy.linalg import eigvalsh_tridiagonal  # slow to import, and only needed here
 
@@ -407,23 +426,45 @@ def conjugate_gradients(
     """Solve ``H_SS v_S = r_S`` for all samples at once, each with its own step lengths; v is zero
     outside the active set S.
 
-    `product` multiplies each sample by its symmetric positive semi-definite H; all samples are one
-    if `joint`. All tensors have the codes' shape. A sample begins at `start`, or zero, and stops
-    when its residual is at most `tolerance` times r, at a direction in which the curvature of H is
-    at most `flat`, where H is singular, or after `iterations`. The iterate of smallest residual is
-    returned with that residual, which may be large: nothing is refused here.
+    From ``q = d = r - H v``, an iteration with the step length a and the ratio b is
+
+        a = |q|^2 / d^T H d,    v' = v + a d,    q' = q - a H d,
+        b = |q'|^2 / |q|^2,     d' = q' + b d.
+
+    A sample stops when its residual is at most `tolerance` times r, at a direction d in which the
+    curvature ``d^T H d / |d|^2`` is at most `flat`, where H is singular, or after `iterations`. The
+    iterate of smallest residual is returned with that residual, which may be large: nothing is
+    refused here.
+
+    Parameters
+    ----------
+    product : callable
+        Multiplies each sample, in the codes' shape, by its symmetric positive semi-definite H.
+    right, active : Tensor
+        r, and the mask of S; shape of the codes.
+    joint : bool
+        Whether all samples are one.
+    start : Tensor, optional
+        The first v, shape of the codes; by default zero.
+
+    References
+    ----------
+    Hestenes and Stiefel, "Methods of conjugate gradients for solving linear systems", J. Research
+    of the National Bureau of Standards 1952.
     """
     rows = 1 if joint else len(active)
 
     def restricted(vectors: Tensor) -> Tensor:
+        """Return ``H_SS v_S``, zero outside S, for vectors with one row per sample."""
         return torch.where(active, product(vectors.reshape(active.shape)), 0).reshape(rows, -1)
 
     def squared_norm(vectors: Tensor) -> Tensor:
         return vectors.square().sum(1, keepdim=True)
 
+    # From here on one row per sample, and right-hand sides of unit norm, because squared norms of
+    # tiny ones would underflow.
     right = torch.where(active, right, 0).reshape(rows, -1)
     scale: Tensor = right.norm(dim=1, keepdim=True)
-    # Right-hand sides of unit norm, because squared norms of tiny ones would underflow.
     right = right / torch.where(scale > 0, scale, 1)
     best = solution = torch.zeros_like(right)
     residual = right
@@ -432,31 +473,31 @@ def conjugate_gradients(
         best = solution = start / torch.where(scale > 0, scale, 1)
         residual = right - restricted(solution)
     direction = residual
-    squared = best_squared = squared_norm(residual)
-    running = squared > tolerance**2
+    squared_residual = best_squared_residual = squared_norm(residual)
+    running = squared_residual > tolerance**2
     lengths, ratios = [right[:, :0]], [right[:, :0]]
     while running.any() and len(lengths) <= iterations:
         image = restricted(direction)
         curvature = (direction * image).sum(1, keepdim=True)
         running = running & (curvature > flat * squared_norm(direction))
         # Samples that have stopped take steps of length zero.
-        length = torch.where(running, squared / curvature, 0)
+        length = torch.where(running, squared_residual / curvature, 0)
         solution = solution + length * direction
         residual = residual - length * image
-        previous, squared = squared, squared_norm(residual)
-        improves = squared < best_squared
+        squared_before, squared_residual = squared_residual, squared_norm(residual)
+        improves = squared_residual < best_squared_residual
         best = torch.where(improves, solution, best)
-        best_squared = torch.where(improves, squared, best_squared)
-        ratio = torch.where(running, squared / previous, 0)
+        best_squared_residual = torch.where(improves, squared_residual, best_squared_residual)
+        ratio = torch.where(running, squared_residual / squared_before, 0)
         direction = residual + ratio * direction
         lengths.append(length)
         ratios.append(ratio)
-        running = running & (squared > tolerance**2)
+        running = running & (squared_residual > tolerance**2)
     residuals: Tensor = (right - restricted(best)).norm(dim=1)
     return KrylovSolution(
         solution=(scale * best).reshape(active.shape),
         residuals=residuals,
-        converged=(best_squared <= tolerance**2).squeeze(1),
+        converged=(best_squared_residual <= tolerance**2).squeeze(1),
         iterations=len(lengths) - 1,
         lengths=torch.cat(lengths, 1),
         ratios=torch.cat(ratios, 1),
