@@ -110,19 +110,34 @@ def solve_by_cholesky(
     else:
         bounds.fill_(torch.inf)
     # From a tenth of the condition number on at which a system counts as singular.
-    doubtful = (sizes > 0) & ~(bounds < 0.1 / (sizes * torch.finfo(hessian.dtype).eps))
-    largest, singular = 1.0, 0
-    if doubtful.any():
-        systems = solve_active_systems(hessian, active[doubtful], right_hand_side[doubtful])
-        solution[doubtful] = systems.solution
-        largest, singular = float(systems.condition_numbers.max()), int(systems.singular.sum())
-    bounds[doubtful] = 0
-    # The first round raises the mark so far that the second has few systems left.
+    may_be_singular = (sizes > 0) & ~(bounds < 0.1 / (sizes * torch.finfo(hessian.dtype).eps))
+    largest, n_singular = 1.0, 0
+    if may_be_singular.any():
+        systems = solve_active_systems(
+            hessian, active[may_be_singular], right_hand_side[may_be_singular]
+        )
+        solution[may_be_singular] = systems.solution
+        largest = float(systems.condition_numbers.max())
+        n_singular = int(systems.singular.sum())
+    bounds[may_be_singular] = 0
+    return solution, _largest_condition(hessian, active, bounds, largest), n_singular
+
+
+def _largest_condition(hessian: Tensor, active: Tensor, bounds: Tensor, known: float) -> float:
+    """Return the largest condition number of the active systems, or the one that is `known` if none
+    is larger.
+
+    `bounds`, shape (n,), are upper bounds on the condition numbers, zero where they do not matter;
+    they are overwritten. Eigenvalues are computed only of systems whose bound is above the largest
+    number so far, in two rounds: that of the largest bounds raises it so far that few are left for
+    that of all.
+    """
+    largest = known
     first_round = bounds.topk(min(FIRST_ROUND, len(bounds))).indices
     for samples in (first_round, torch.arange(len(bounds), device=bounds.device)):
         beyond = samples[bounds[samples] > largest]
         for _, _, matrices in groups_by_size(hessian, active[beyond]):
-            values: Tensor = torch.linalg.eigvalsh(matrices)
-            largest = max(largest, float((values[:, -1] / values[:, 0]).max()))
+            eigenvalues: Tensor = torch.linalg.eigvalsh(matrices)
+            largest = max(largest, float((eigenvalues[:, -1] / eigenvalues[:, 0]).max()))
         bounds[beyond] = 0
-    return solution, largest, singular
+    return largest
