@@ -85,15 +85,24 @@ class Fista(Algorithm):
         pull = (state.momentum - 1) / momentum
         moved = codes - state.codes
         if isinstance(pull, Tensor):
-            back = state.point - codes
-            scalar = (back * moved).flatten(1).sum(1)
-            noise = (codes.abs() * (back.abs() + moved.abs())).flatten(1).sum(1)
-            uphill = (scalar > MARGIN * noise).reshape(pull.shape)
-            momentum = torch.where(uphill, 1, momentum)
-            point = torch.addcmul(codes, torch.where(uphill, 0, pull), moved)
+            points_uphill = _points_uphill(state.point, codes, moved).reshape(pull.shape)
+            momentum = torch.where(points_uphill, 1, momentum)
+            point = torch.addcmul(codes, torch.where(points_uphill, 0, pull), moved)
         else:
             point = torch.add(codes, moved, alpha=pull)
         return State(codes, point, momentum, state.iteration + 1)
+
+
+def _points_uphill(point: Tensor, codes: Tensor, moved: Tensor) -> Tensor:
+    """Tell for each sample, shape (n,), whether its momentum points uphill: whether ``(y_t -
+    z_{t+1})^T (z_{t+1} - z_t)`` is positive by more than rounding, with y the point, z_{t+1} the
+    codes, and what they `moved` by.
+    """
+    back = point - codes
+    products = (back * moved).flatten(1).sum(1)
+    # A code that is off by a share of itself changes both factors.
+    sizes = (codes.abs() * (back.abs() + moved.abs())).flatten(1).sum(1)
+    return products > MARGIN * sizes
 
 
 def next_momentum(momentum: Momentum) -> Momentum:

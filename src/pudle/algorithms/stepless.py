@@ -190,41 +190,67 @@ class ActiveSet(LassoSolver):
         """Return the codes after a step of each sample: the same tensor if all are solved."""
         hessian, correlation = problem.hessian, -problem.smooth_gradient(codes)
         slope, excess = _violations(problem, codes, correlation)
-        products = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1, keepdim=True)
-        sizes: Tensor = codes.norm(dim=1, keepdim=True)
-        scale = products + hessian.diagonal().max() * sizes
-        rounding = ROUNDING * torch.finfo(codes.dtype).eps * scale
-        settled = slope.abs().amax(1, keepdim=True) <= rounding
+        rounding = _rounding(problem, codes, hessian)
+        # A sample that minimizes the objective on its support lets an atom enter, or is solved.
+        is_minimal = slope.abs().amax(1, keepdim=True) <= rounding
         largest_excess, entering = excess.max(1, keepdim=True)
-        enters = settled & (largest_excess > rounding)
-        solved = settled & ~enters
+        lets_enter = is_minimal & (largest_excess > rounding)
+        solved = is_minimal & ~lets_enter
         if solved.all():
             return codes
-        chosen = enters & (torch.arange(codes.shape[1]).to(entering) == entering)
-        signs = torch.where(chosen, correlation, codes).sign()
-        slope = torch.where(chosen, correlation - problem.penalty * signs, slope)
+        enters = lets_enter & (torch.arange(codes.shape[1]).to(entering) == entering)
+        signs = torch.where(enters, correlation, codes).sign()
+        slope = torch.where(enters, correlation - problem.penalty * signs, slope)
+        direction, is_flat = _direction(hessian, signs, slope, rounding)
+        return torch.where(solved, codes, _moved(codes, signs, direction, is_flat))
 
-        systems = solve_active_systems(hessian, signs != 0, slope)
-        direction, unreached_slope, flat = systems.solution, slope, systems.singular[:, None]
-        if flat.any():
-            # What no solution reaches lies in the null space, along which the objective falls; the
-            # second turn removes the rounding of the first.
-            for _ in range(2):
-                reached_direction = solve_active_systems(
-                    hessian, signs != 0, unreached_slope
-                ).solution
-                unreached_slope = torch.where(
-                    signs == 0, 0, unreached_slope - reached_direction @ hessian
-                )
-            flat = flat & (unreached_slope.abs().amax(1, keepdim=True) > rounding)
-            direction = torch.where(flat, unreached_slope, direction)
 
-        limits = torch.where(direction * signs < 0, -codes / direction, torch.inf)
-        length = limits.amin(1, keepdim=True)
-        length = torch.where(flat, length.nan_to_num(posinf=0), length.clamp(max=1))
-        moved = codes + length * direction
-        moved = torch.where((limits > length) & (moved * signs > 0), moved, 0)
-        return torch.where(solved, codes, moved)
+def _rounding(problem: DenseL1Problem, codes: Tensor, hessian: Tensor) -> Tensor:
+    """Return what counts as zero in a correlation of each sample, shape (n, 1): `ROUNDING` units of
+    the sizes of its terms, ``max_j |d_j^T x| + max_j H_jj |z|``.
+    """
+    products = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1, keepdim=True)
+    sizes: Tensor = codes.norm(dim=1, keepdim=True)
+    scale = products + hessian.diagonal().max() * sizes
+    return ROUNDING * torch.finfo(codes.dtype).eps * scale
+
+
+def _direction(
+    hessian: Tensor, signs: Tensor, slope: Tensor, rounding: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the direction in which each sample moves, shape (n, p), and whether it is flat, shape
+    (n, 1).
+
+    It is ``H_SS^{-1} F`` on the support S, where `signs` are not zero, with F the `slope`, minus
+    the derivative of the objective: a step of length one leads to the minimizer for these signs. If
+    no vector solves ``H_SS v = F`` up to `rounding`, it is what F has in the null space of H_SS:
+    along that the objective is linear, and falls.
+    """
+    systems = solve_active_systems(hessian, signs != 0, slope)
+    is_singular = systems.singular[:, None]
+    if not is_singular.any():
+        return systems.solution, is_singular
+    unreached = slope
+    # The second turn removes the rounding of the first.
+    for _ in range(2):
+        reached = solve_active_systems(hessian, signs != 0, unreached).solution
+        unreached = torch.where(signs == 0, 0, unreached - reached @ hessian)
+    is_flat = is_singular & (unreached.abs().amax(1, keepdim=True) > rounding)
+    return torch.where(is_flat, unreached, systems.solution), is_flat
+
+
+def _moved(codes: Tensor, signs: Tensor, direction: Tensor, is_flat: Tensor) -> Tensor:
+    """Return the codes after a step ``z + alpha v`` along a direction v, up to ``alpha = 1`` or to
+    the first entry that becomes zero; along a flat direction there is no end but such an entry, and
+    without one no step.
+
+    Entries that have become zero, or have another sign than `signs` says, are exactly zero.
+    """
+    lengths_to_zero = torch.where(direction * signs < 0, -codes / direction, torch.inf)
+    length = lengths_to_zero.amin(1, keepdim=True)
+    length = torch.where(is_flat, length.nan_to_num(posinf=0), length.clamp(max=1))
+    moved = codes + length * direction
+    return torch.where((lengths_to_zero > length) & (moved * signs > 0), moved, 0)
 
 
 @dataclass(frozen=True)
