@@ -117,7 +117,8 @@ class Pass:
     the states after the layers in `keep` are kept, and the last.
 
     `adjoints`, shape (1, 2, n, p), takes the place of the loss's derivatives in the codes, and in
-    the point, at the last layer, the only one of `tops` then.
+    the point, at the last layer, the only one of `tops` then. Shapes have n samples, m features and
+    p atoms.
     """
 
     def __init__(
@@ -132,33 +133,39 @@ class Pass:
     ) -> None:
         self.step, self.rule = algorithm.step_size(problem), algorithm.thresholding
         self.problem = problem = problem.with_theta(problem.theta.detach().contiguous())
-        self.state, self.depth, self.tops, self.adjoints_given = (
-            state,
-            depth,
-            tops,
-            adjoints is not None,
-        )
+        self.state, self.depth, self.tops = state, depth, tops
+        self.adjoints_given = adjoints is not None
         self.threshold = self.step * float(problem.penalty)
         self.accelerated = isinstance(algorithm, Fista)
+        #: The momenta a_t of all layers, and the factors c_t = (a_{t-1} - 1) / a_t by which layer t
+        #: extrapolates: y_t = z_t + c_t (z_t - z_{t-1}); c_0 is zero, as before any layer.
         self.momenta = [float(state.momentum)]
         for _ in range(depth):
             last_momentum = self.momenta[-1]
             self.momenta.append(next_momentum(last_momentum) if self.accelerated else last_momentum)
-        # Each layer extrapolates to y = z + c (z - z_before); c is zero before the first.
         self.pulls = [0.0, *((before - 1) / after for before, after in pairwise(self.momenta))]
-        new, (m, p), n, count = problem.theta, problem.theta.shape, problem.code_shape[0], len(tops)
+        new, (m, p), n_depths = problem.theta, problem.theta.shape, len(tops)
+        n, _ = problem.code_shape
+        #: The layers whose states are kept, and their codes and points but for those of layer 0,
+        #: which is the state itself; shape (layers, n, p).
         self.layers_kept = {*keep, depth}
         self.layers_stored = sorted(self.layers_kept - {0})
         self.codes = new.new_empty(len(self.layers_stored), n, p)
         self.points = torch.empty_like(self.codes) if self.accelerated else self.codes
+        #: The adjoints at the last layer, shape (1, 2, n, p), which blocks replace by those at the
+        #: first; empty where none were given.
         self.first_adjoints = new.new_empty(0) if adjoints is None else adjoints.detach().clone()
-        # Two products with the dictionary are cheaper than one with G; and they keep their rounding
-        # in its row space: on the complement, no layer pulls it back.
+        #: Whether G y is computed as D^T (D y): these two products are cheaper than one with G
+        #: where atoms are many, and keep their rounding in D's row space. On the complement, no
+        #: layer pulls rounding back, so that it adds up over many layers in single precision.
         self.is_wide = p > 2 * m
         self.accumulates_rounding = new.dtype == torch.float32 and m < p and depth > SAFE_DEPTH
-        # Codes of few samples concern few pairs of atoms.
-        self.columnwise = count == 1 and n * depth < COLUMNWISE * p
+        #: Whether no matrix for pairs of atoms is made, because codes of few samples concern few
+        #: pairs; and whether, for this or for the many atoms, derivatives in eta G become ones in
+        #: the dictionary layer by layer.
+        self.columnwise = n_depths == 1 and n * depth < COLUMNWISE * p
         self.by_columns = self.is_wide or self.columnwise
+        #: The atoms as rows, shape (p, m).
         self.columns = problem.dictionary.T.contiguous()
         #: Sums over the samples, and whether rounding has grown from layer to layer in any block.
         self.sums: Sums | None = None
@@ -182,14 +189,15 @@ class Pass:
         """Return sums over no samples, of the shapes that this pass needs: arrays that are not
         summed are empty.
         """
-        new, (m, p), count = self.problem.theta, self.problem.theta.shape, len(self.tops)
-        atoms = 0 if self.columnwise else p
-        # Depths are the last axis in memory for compiled code, the first for dense products.
-        gram_bar = dense_bar = new.new_zeros(atoms, atoms, count).movedim(2, 0)
-        if count != 1 and not self.by_columns:
-            dense_bar = new.new_zeros(count, p, p)
-        columns_bar = new.new_zeros(count if self.by_columns else 0, p, m)
-        return Sums(gram_bar, dense_bar, columns_bar, new.new_zeros(count, m, p))
+        new, (m, p), n_depths = self.problem.theta, self.problem.theta.shape, len(self.tops)
+        n_paired = 0 if self.columnwise else p
+        # Depths are the last axis in memory for compiled code, the first for dense products; of a
+        # single depth both have one matrix.
+        gram_bar = dense_bar = new.new_zeros(n_paired, n_paired, n_depths).movedim(2, 0)
+        if n_depths != 1 and not self.by_columns:
+            dense_bar = new.new_zeros(n_depths, p, p)
+        columns_bar = new.new_zeros(n_depths if self.by_columns else 0, p, m)
+        return Sums(gram_bar, dense_bar, columns_bar, new.new_zeros(n_depths, m, p))
 
     @torch.no_grad()
     @single_thread()
@@ -266,36 +274,38 @@ class Pass:
         Layers to keep are written to `codes` and `points` of this pass.
         """
         problem, iteration = chunk.problem, self.state.iteration
-        z, y = (
+        codes, point = (
             tensor[chunk.rows].detach().contiguous()
             for tensor in (self.state.codes, self.state.point)
         )
-        states = [(z, y)]
+        states = [(codes, point)]
         for layer in range(self.depth + 1):
             if layer in self.layers_stored:
                 place = self.layers_stored.index(layer)
-                self.codes[place, chunk.rows], self.points[place, chunk.rows] = z, y
+                self.codes[place, chunk.rows], self.points[place, chunk.rows] = codes, point
             # Counting takes a tenth of a layer's time.
             counted = layer < 16 or layer % 8 == 0
-            if layer == self.depth or (counted and not is_dense(problem, y, from_zero=layer == 0)):
+            from_zero = layer == 0
+            if layer == self.depth or (counted and not is_dense(problem, point, from_zero)):
                 break
             if not self.tops:
-                states[-1] = z.new_empty(0), z.new_empty(0)
+                states[-1] = codes.new_empty(0), codes.new_empty(0)
+            # The slope eta (G y - b), times the step already.
             slope = (
-                problem.smooth_gradient(y).mul_(self.step)
+                problem.smooth_gradient(point).mul_(self.step)
                 if self.is_wide or self.accumulates_rounding
-                else torch.addmm(chunk.products, y, self.gram, beta=-1)
+                else torch.addmm(chunk.products, point, self.gram, beta=-1)
             )
-            # Nothing is kept that only this layer needs: y becomes the values, then the point.
-            y = torch.sub(y, slope, out=slope)
-            after = self.rule(y, self.threshold, iteration + layer, problem.nonnegative)
+            # Only this layer needs the slope: its memory takes the values, then the next point.
+            values = torch.sub(point, slope, out=slope)
+            codes_after = self.rule(values, self.threshold, iteration + layer, problem.nonnegative)
             if self.accelerated:
-                torch.sub(after, z, out=y)
-                torch.add(after, y, alpha=self.pulls[layer + 1], out=y)
+                point = torch.sub(codes_after, codes, out=values)
+                torch.add(codes_after, point, alpha=self.pulls[layer + 1], out=point)
             else:
-                y = after
-            z = after
-            states.append((z, y))
+                point = codes_after
+            codes = codes_after
+            states.append((codes, point))
         return states
 
     def _run_sparse(self, chunk: Chunk, n_run: int, codes: Tensor, point: Tensor) -> None:
@@ -341,39 +351,51 @@ class Pass:
     def _pull_dense(self, chunk: Chunk, k: int, states: Sequence[Pair]) -> None:
         """Pull back from the k-th depth through the dense layers; adds to the chunk's sums and,
         where adjoints were given, sets its `carried`.
+
+        Layer t leads from the point ``y_t = z_t + c_t (z_t - z_{t-1})`` to the codes z_{t+1}. With
+        w-bar for the derivative of the loss in w,
+
+            u = z-bar_{t+1} where z_{t+1} is not zero, zero elsewhere,
+            y-bar_t = u - eta G u,
+            z-bar_t = (1 + c_t) y-bar_t - c_{t+1} y-bar_{t+1},
+
+        u is added to the derivative in eta b, and ``-y_t u^T`` to that in eta G.
         """
         from . import compiled  # as above
 
         top, pulls, products_bar = self.tops[k], self.pulls, chunk.products_bar[k].numpy()
-        current, of_point = chunk.carried[k].unbind()
+        codes_bar, point_bar = chunk.carried[k].unbind()
         if not self.adjoints_given and top < len(states):
             # The mean over this part of the samples, as a part of that over all.
-            share = len(current) / len(self.problem.observations)
-            current = unrolling.direct_gradients(chunk.problem, states[top][0])[1] * share
+            share = len(codes_bar) / len(self.problem.observations)
+            codes_bar = unrolling.direct_gradients(chunk.problem, states[top][0])[1] * share
         last = min(top, len(states) - 1)
-        current, before = current + (1 + pulls[last]) * of_point, -pulls[last] * of_point
+        # The part of z-bar_{t-1} that comes through y_t waits for its layer.
+        codes_bar, earlier_bar = codes_bar + (1 + pulls[last]) * point_bar, -pulls[last] * point_bar
         # From zero codes the derivative in G through the first layer is zero.
-        warm = bool(states[0][1].any())
+        starts_warm = bool(states[0][1].any())
         for t in range(last - 1, -1, -1):
-            compiled.restrict(current.numpy(), states[t + 1][0].numpy(), products_bar)
-            images = current @ self.columns if self.by_columns else current
-            if t or warm:
-                self._add(chunk.sums, k, states[t][1], current, images)
+            compiled.restrict(codes_bar.numpy(), states[t + 1][0].numpy(), products_bar)
+            images = codes_bar @ self.columns if self.by_columns else codes_bar
+            if t or starts_warm:
+                self._add(chunk.sums, k, states[t][1], codes_bar, images)
             if t == 0 and not self.adjoints_given:
                 break
             if self.is_wide:
                 shrinkage = 1 - self.step * self.problem.l2_penalty
-                moved = torch.addmm(
-                    current, images, self.columns.T, beta=shrinkage, alpha=-self.step
+                point_bar = torch.addmm(
+                    codes_bar, images, self.columns.T, beta=shrinkage, alpha=-self.step
                 )
             else:
-                moved = torch.addmm(current, current, self.gram, alpha=-1)
+                point_bar = torch.addmm(codes_bar, codes_bar, self.gram, alpha=-1)
             if t == 0:
-                chunk.carried[k, 0], chunk.carried[k, 1] = before, moved
+                # Before the first layer, those of codes and point are left apart.
+                chunk.carried[k, 0], chunk.carried[k, 1] = earlier_bar, point_bar
             elif self.accelerated:
-                current, before = before + (1 + pulls[t]) * moved, -pulls[t] * moved
+                codes_bar = earlier_bar + (1 + pulls[t]) * point_bar
+                earlier_bar = -pulls[t] * point_bar
             else:
-                current = moved
+                codes_bar = point_bar
 
     def _add(self, sums: Sums, k: int, point: Tensor, adjoint: Tensor, images: Tensor) -> None:
         """Subtract ``y u^T`` from the derivative in eta G for the k-th depth, in place, for points
@@ -386,20 +408,21 @@ class Pass:
             sums.dense_bar[k].addmm_(point.T, images, alpha=-1)
 
     def _through_gram(self) -> Tensor:
-        """Return the derivatives in D through eta G, shape (depths, m, p). The sums are
-        overwritten.
+        """Return the derivatives in D through eta G, shape (depths, m, p): ``eta D (G_bar +
+        G_bar^T)`` with G_bar the derivative in eta G, because ``G = D^T D`` depends on D through
+        both factors. The sums are overwritten.
         """
         assert self.sums is not None  # as `run` sees to
         gram_bar, dense_bar, columns_bar, _ = self.sums
         if dense_bar is not gram_bar:
             gram_bar = dense_bar.add_(gram_bar)
-        # eta D^T D depends on D through both factors.
-        pairwise = columns_bar.mT
+        through_gram = columns_bar.mT
+        # Where no block has made G, all layers were dense ones of a wide dictionary.
         if not self.columnwise and "_gram" in vars(self):
             symmetric_bar = (gram_bar + gram_bar.mT).numpy()
             of_pairs = torch.from_numpy(product(self.problem.dictionary.numpy(), symmetric_bar))
-            pairwise = pairwise + of_pairs if self.is_wide else of_pairs
-        return pairwise.mul_(self.step)
+            through_gram = through_gram + of_pairs if self.is_wide else of_pairs
+        return through_gram.mul_(self.step)
 
     def _states(self) -> dict[int, State]:
         """Return the states of the layers to keep, the first one included if it is among them."""
