@@ -38,12 +38,15 @@ LARGEST_CANCELLATION = 100.0
 #: Largest ratio of the same kind for the loss's derivative in the codes, times that of its gradient
 #: through the layers: the rounding of its terms may grow on the way through them.
 LARGEST_ROUNDING = 1e6
-#: Least number of products of codes and dictionary entries for which the kernels are called, what a
-#: layer of the torch path costs in these, however small it is, and what one sample's layer costs
-#: the kernels, per byte of a number. The first layers are dense.
-LEAST_WORK, LAYER_WORK, SAMPLE_WORK, DENSE_LAYERS = 2.5e7, 1.5e5, 8e3, 4
-#: Work of a layer and its adjoint as a multiple of that of a layer alone.
-WITH_ADJOINT = 10
+#: Work is counted in products of a code entry with a dictionary entry. Least work that the kernels
+#: must save to be called, what a layer of the torch path costs however small it is, and what one
+#: sample's layer costs the kernels, per byte of a number.
+LEAST_WORK, LAYER_WORK, SAMPLE_WORK = 2.5e7, 1.5e5, 8e3
+#: Work of a layer and its adjoint as a multiple of that of a layer alone: on the torch path, and of
+#: one sample by the kernels.
+WITH_ADJOINT, SAMPLE_WITH_ADJOINT = 10, 3.5
+#: Number of first layers that are dense whatever the codes.
+DENSE_LAYERS = 4
 
 
 def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
@@ -80,31 +83,34 @@ def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:
 def kernels_apply(
     problem: Problem, algorithm: Algorithm, state: State, layers: int, work: float = WITH_ADJOINT
 ) -> TypeGuard[SparseCoding]:
-    """Tell whether the kernels take the place of the torch path for some layers from a state, of
-    which each is so much work.
+    """Tell whether the kernels take the place of the torch path for some layers from a state, each
+    of which is `work` times that of a layer alone: 1, or `WITH_ADJOINT` where it is pulled back.
 
     They do if problem and algorithm are this package's own, all tensors are finite, of float32 or
     float64 and on a CPU, `PUDLE_KERNELS` is not ``torch``, the codes are not dense, and there is
     enough work. The state itself is not changed; for a hard rule and many atoms one layer is run to
     see whether codes stay dense.
     """
-    samples, atoms = problem.code_shape
-    size = problem.theta.numel()
-    # Back through it, a layer of a sample costs the kernels more than forward.
-    sample_cost = SAMPLE_WORK * (3.5 if work > 1 else 1) / problem.theta.itemsize
-    layer_cost = samples * (work * size - sample_cost) + work * LAYER_WORK
-    least_work = LEAST_WORK + 2 * atoms * size
-    if layers * layer_cost < least_work or not _is_known(problem, algorithm, state):
+    n_samples, n_atoms = problem.code_shape
+    n_entries = problem.theta.numel()
+    # A layer of the torch path is products of codes and dictionary, whatever is zero in them; one
+    # of the kernels takes a time per sample.
+    sample_work = SAMPLE_WORK * (SAMPLE_WITH_ADJOINT if work > 1 else 1) / problem.theta.itemsize
+    saved_by_layer = n_samples * (work * n_entries - sample_work) + work * LAYER_WORK
+    # They must save what a call costs, and the Gram matrix, which the torch path does without.
+    least_saved = LEAST_WORK + 2 * n_atoms * n_entries
+    if layers * saved_by_layer < least_saved or not _is_known(problem, algorithm, state):
         return False
     if not _are_computable(problem.observations, problem.theta, state.codes, state.point):
         return False
-    if (layers - DENSE_LAYERS) * layer_cost < least_work and is_dense(
+    # Dense layers save nothing: from a dense point only later ones count.
+    if (layers - DENSE_LAYERS) * saved_by_layer < least_saved and is_dense(
         problem, state.point, from_zero=True
     ):
         return False
     # Back through a dense layer of many atoms are five products, on the torch path four; and what a
     # hard rule keeps in one layer it keeps in the next ones.
-    few_atoms = atoms <= 2 * len(problem.dictionary)
+    few_atoms = n_atoms <= 2 * len(problem.dictionary)
     if work <= 1 or few_atoms or not isinstance(algorithm.thresholding, Hard):
         return True
     return not is_dense(problem, algorithm.run(problem, 1, initial=state.point).codes, False)
@@ -347,48 +353,70 @@ def _full_gradients(
     state = start or algorithm.start(problem)
     if not kernels_apply(problem, algorithm, state, max(depths, default=0)):
         return None
-    dtype = problem.theta.dtype
     # The Gram matrices' derivatives of all depths fit the memory of one pass.
     size = max(1, LARGEST_PASS // problem.code_shape[1] ** 2)
-
-    @single_thread()
-    def evaluate_batch(batch: Sequence[int]) -> Iterator[GradientAndCodes]:
-        """Return an iterator over gradient and codes at the depths of a batch, all computed when it
-        is called.
-        """
-        missing = batch
-        results: dict[int, GradientAndCodes] = {}
-        for fine, fine_state in _precisions(problem, state):
-            tops = sorted(set(missing))
-            layer_pass = Pass(fine, algorithm, fine_state, tops[-1], tops, tops)
-            states, gradients, magnitudes, _ = layer_pass.run()
-            largest = float(fine.observations.norm() * fine.dictionary.norm())
-            depth_results = zip(states.items(), gradients.unbind(), magnitudes, strict=False)
-            for (depth, state_at_depth), through_codes, magnitude in depth_results:
-                direct, slope = unrolling.direct_gradients(fine, state_at_depth.codes)
-                gradient = direct + through_codes
-                # How much larger what cancels in the slope is than what is left of it.
-                slope_terms = largest / len(slope)
-                slope_size = float((slope * (state_at_depth.codes != 0)).norm())
-                rounding = (
-                    magnitude * (slope_terms / slope_size if slope_size else math.inf)
-                    if magnitude
-                    else 0.0
-                )
-                if _keeps_digits(gradient, magnitude, dtype) and _keeps_digits(
-                    gradient, rounding, dtype, LARGEST_ROUNDING
-                ):
-                    results[depth] = gradient.to(dtype), state_at_depth.codes.to(dtype)
-            missing = [depth for depth in batch if depth not in results]
-            if not missing:
-                break
-        if missing:
-            autograd_results = unrolling.full_gradients.plain(problem, algorithm, missing, state)
-            results |= zip(missing, autograd_results, strict=True)
-        return (results[depth] for depth in batch)
-
     batches = (depths[first : first + size] for first in range(0, len(depths), size))
-    return itertools.chain.from_iterable(map(evaluate_batch, batches))
+    return itertools.chain.from_iterable(
+        _evaluate_batch(problem, algorithm, state, batch) for batch in batches
+    )
+
+
+@single_thread()
+def _evaluate_batch(
+    problem: SparseCoding, algorithm: Algorithm, state: State, depths: Sequence[int]
+) -> list[GradientAndCodes]:
+    """Return gradient and codes at some depths from a state: by the kernels, again in double
+    precision where they lose digits, and by autograd where they lose them all the same.
+    """
+    results: dict[int, GradientAndCodes] = {}
+    missing = depths
+    for fine, fine_state in _precisions(problem, state):
+        results |= _accurate_gradients(fine, algorithm, fine_state, missing, problem.theta.dtype)
+        missing = [depth for depth in depths if depth not in results]
+        if not missing:
+            break
+    if missing:
+        autograd_results = unrolling.full_gradients.plain(problem, algorithm, missing, state)
+        results |= zip(missing, autograd_results, strict=True)
+    return [results[depth] for depth in depths]
+
+
+def _accurate_gradients(
+    problem: SparseCoding,
+    algorithm: Algorithm,
+    state: State,
+    depths: Sequence[int],
+    dtype: torch.dtype,
+) -> dict[int, GradientAndCodes]:
+    """Return gradient and codes, in a dtype, at those of some depths at which the kernels keep
+    enough digits for that dtype.
+
+    The gradient is ``g = partial_theta loss + J^T s`` with the slope ``s = partial_z loss`` at the
+    codes. It loses digits in two ways. The two terms M of ``J^T s`` may cancel: then ``|M| / |g|``
+    is large. And the terms of s cancel at good codes; they are about ``t = |X| |D| / n`` in size,
+    and their rounding goes through the layers as s does: then ``|M| t / (|s_S| |g|)`` is large, S
+    being the support. See `_keeps_digits`.
+    """
+    tops = sorted(set(depths))
+    states, gradients, magnitudes, _ = Pass(problem, algorithm, state, tops[-1], tops, tops).run()
+    accurate: dict[int, GradientAndCodes] = {}
+    slope_terms = float(problem.observations.norm() * problem.dictionary.norm())
+    slope_terms /= len(problem.observations)
+    # There are no states where rounding has grown from layer to layer: then nothing is accurate.
+    for (depth, state_at_depth), through_codes, magnitude in zip(
+        states.items(), gradients.unbind(), magnitudes, strict=False
+    ):
+        codes = state_at_depth.codes
+        direct, slope = unrolling.direct_gradients(problem, codes)
+        gradient = direct + through_codes
+        slope_size = float((slope * (codes != 0)).norm())
+        slope_cancellation = slope_terms / slope_size if slope_size else math.inf
+        rounding = magnitude * slope_cancellation if magnitude else 0.0
+        if _keeps_digits(gradient, magnitude, dtype) and _keeps_digits(
+            gradient, rounding, dtype, LARGEST_ROUNDING
+        ):
+            accurate[depth] = gradient.to(dtype), codes.to(dtype)
+    return accurate
 
 
 @single_thread()
