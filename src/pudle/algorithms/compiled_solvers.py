@@ -36,8 +36,11 @@ class Systems(NamedTuple):
 
 
 class Support(NamedTuple):
-    """The support S of a sample's codes, of k atoms, as the first k entries of vectors."""
+    """The support S of a sample's codes, of k atoms: what is known of each atom of S lies at the
+    first k places of vectors, in one order for all.
+    """
 
+    #: The indices of the atoms.
     atoms: Indices
     codes: Vector
     signs: Vector
@@ -45,53 +48,62 @@ class Support(NamedTuple):
     #: signs.
     slope: Vector
     direction: Vector
-    #: That of H_SS, and a vector that is written when an atom enters.
+    #: The inverse of H_SS, and a vector that is written when an atom enters.
     inverse: Matrix
     column: Vector
 
 
 @inlined_part
-def _enter(hessian: Matrix, j: int, k: int, support: Support) -> bool:
-    """Add atom j to the k atoms of a support, in place; return whether it is independent of them,
-    up to the root of rounding.
+def _enter(hessian: Matrix, atom: int, k: int, support: Support) -> bool:
+    """Add an atom to the k atoms of a support, in place; return whether it is independent of them,
+    up to the root of rounding. Codes, signs and slope are left to the caller.
+
+    With ``B = H_SS^{-1}``, j the atom, ``c = B H_Sj`` and the pivot ``H_jj - H_jS c``, which is the
+    squared distance of the atom from the span of the others, the inverse becomes
+
+        [B + c c^T / pivot,  -c / pivot]
+        [    -c^T / pivot,    1 / pivot].
     """
     atoms, inverse, column = support.atoms, support.inverse, support.column
     for a in range(k):
         column[a] = 0
     for b in range(k):
-        weight = hessian[j, atoms[b]]
+        weight = hessian[atom, atoms[b]]
         for a in range(k):
             column[a] += weight * inverse[b, a]
-    pivot = hessian[j, j]
+    pivot = hessian[atom, atom]
     for a in range(k):
-        pivot -= hessian[j, atoms[a]] * column[a]
+        pivot -= hessian[atom, atoms[a]] * column[a]
     for a in range(k):
         weight = column[a] / pivot
         for b in range(k):
             inverse[a, b] += weight * column[b]
         inverse[a, k] = inverse[k, a] = -weight
-    atoms[k], inverse[k, k] = j, 1 / pivot
-    is_independent: bool = pivot > np.sqrt(np.finfo(hessian.dtype).eps) * hessian[j, j]
+    atoms[k], inverse[k, k] = atom, 1 / pivot
+    is_independent: bool = pivot > np.sqrt(np.finfo(hessian.dtype).eps) * hessian[atom, atom]
     return is_independent
 
 
 @inlined_part
-def _leave(a: int, k: int, support: Support) -> None:
-    """Remove the atom at place a of k from a support, in place: the last one takes its place. Codes
+def _leave(place: int, k: int, support: Support) -> None:
+    """Remove the atom at a place of k from a support, in place: the last one takes its place. Codes
     and signs are left to the caller.
+
+    Of the inverse B of H_SS, with a for the place, ``B - B_{:a} B_{a:} / B_aa`` without row and
+    column a is the inverse for the other atoms.
     """
     atoms, inverse = support.atoms, support.inverse
     # Arithmetic of slices would take as long to compile as all the rest.
     for b in range(k):
-        if b != a:
-            weight = inverse[b, a] / inverse[a, a]
+        if b != place:
+            weight = inverse[b, place] / inverse[place, place]
             for c in range(k):
-                inverse[b, c] -= weight * inverse[a, c]
-    atoms[a] = atoms[k - 1]
+                inverse[b, c] -= weight * inverse[place, c]
+    atoms[place] = atoms[k - 1]
     for b in range(k):
-        inverse[a, b] = inverse[k - 1, b]
+        inverse[place, b] = inverse[k - 1, b]
     for b in range(k):
-        inverse[b, a] = inverse[b, k - 1]
+        inverse[b, place] = inverse[b, k - 1]
 
 
 @inlined_part
@@ -104,18 +116,18 @@ def _correlate(
     k: int,
     correlation: Vector,
 ) -> float:
-    """Write the correlations of sample i's residual with all atoms to `correlation`; return the
-    squared norm of its codes.
+    """Write the correlations of sample i's residual with all atoms, ``D^T x - H z`` with l2
+    penalties, to `correlation`; return the squared norm of its codes.
     """
-    square: float = hessian.dtype.type(0)
+    squared_norm: float = hessian.dtype.type(0)
     for j in range(len(hessian)):
         correlation[j] = products[i, j]
     for a in range(k):
         weight, atom = codes[a], atoms[a]
-        square += weight * weight
+        squared_norm += weight * weight
         for j in range(len(hessian)):
             correlation[j] -= weight * hessian[atom, j]
-    return square
+    return squared_norm
 
 
 @inlined_part
@@ -127,12 +139,14 @@ def _set_slope(
     k: int,
     slope: Vector,
 ) -> float:
-    """Write the slope on a support to `slope`; return its largest magnitude."""
-    error: float = correlation.dtype.type(0)
+    """Write the slope on a support, ``d_j^T (x - D z) - penalty_j sign_j``, to `slope`; return its
+    largest magnitude.
+    """
+    largest: float = correlation.dtype.type(0)
     for a in range(k):
         slope[a] = correlation[atoms[a]] - penalties[atoms[a]] * signs[a]
-        error = max(error, abs(slope[a]))
-    return error
+        largest = max(largest, abs(slope[a]))
+    return largest
 
 
 @inlined_part
@@ -152,8 +166,9 @@ def _most_violating(
 
 @inlined_part
 def _move(k: int, support: Support) -> tuple[int, bool]:
-    """Move to the minimizer for these signs, or to the first entries that become zero and leave the
-    support; return its size, and whether the step was whole.
+    """Move along ``v = H_SS^{-1} F``, F the slope, to the minimizer for these signs, or to the
+    first entries that become zero and leave the support; return its size, and whether the step was
+    whole.
 
     Changes the support in place.
     """
@@ -169,10 +184,11 @@ def _move(k: int, support: Support) -> tuple[int, bool]:
     for a in range(k):
         if direction[a] * signs[a] < 0:
             length = min(length, -codes[a] / direction[a])
+    # From the last place on, because the last atom takes the place of one that leaves.
     for a in range(k - 1, -1, -1):
-        crosses = direction[a] * signs[a] < 0 and -codes[a] / direction[a] <= length
+        becomes_zero = direction[a] * signs[a] < 0 and -codes[a] / direction[a] <= length
         codes[a] += length * direction[a]
-        if crosses or codes[a] * signs[a] <= 0:
+        if becomes_zero or codes[a] * signs[a] <= 0:
             _leave(a, k, support)
             k -= 1
             codes[a], signs[a] = codes[k], signs[k]
@@ -181,38 +197,43 @@ def _move(k: int, support: Support) -> tuple[int, bool]:
 
 @inlined_part
 def _run_sample(
-    i: int, systems: Systems, largest: float, correlation: Vector, support: Support
+    i: int, systems: Systems, largest_curvature: float, correlation: Vector, support: Support
 ) -> bool:
     """Run the steps of sample i, and write codes to keep, and where they are solved, to the
     systems' arrays; return whether it came to dependent atoms, which ends it.
+
+    The steps are those of `pudle.algorithms.stepless.ActiveSet`: an atom enters where the slope on
+    the support is rounding, then the codes move. A correlation counts as zero up to `ROUNDING`
+    units of ``max_j |d_j^T x| + max_j H_jj |z|``. `largest_curvature` is the largest H_jj.
     """
     hessian, products, penalties = systems.hessian, systems.products, systems.penalties
     start, keep, nonnegative = systems.start, systems.keep, systems.nonnegative
-    at = systems.first + i
+    row = systems.first + i
     atoms, codes, signs, slope = support.atoms, support.codes, support.signs, support.slope
     dtype = hessian.dtype.type
-    unit, bound = dtype(ROUNDING * np.finfo(hessian.dtype).eps), dtype(0)
-    k, place, is_solved, is_full_step, met_dependent_atoms = zero(), 0, False, False, False
+    unit, largest_product = dtype(ROUNDING * np.finfo(hessian.dtype).eps), dtype(0)
+    k, n_kept, is_solved, is_full_step, met_dependent_atoms = zero(), 0, False, False, False
     for j in range(len(penalties)):
-        bound = max(bound, abs(products[i, j]))
-        if start[at, j] != 0:
+        largest_product = max(largest_product, abs(products[i, j]))
+        if start[row, j] != 0:
             met_dependent_atoms = not _enter(hessian, j, k, support) or met_dependent_atoms
-            codes[k], signs[k] = start[at, j], np.sign(start[at, j])
+            codes[k], signs[k] = start[row, j], np.sign(start[row, j])
             k += 1
     for step in range(keep[-1] + 1):
-        while place < len(keep) and (is_solved or keep[place] == step):
+        # Codes that are solved stay where they are: they are those of all later steps.
+        while n_kept < len(keep) and (is_solved or keep[n_kept] == step):
             for a in range(k):
-                systems.codes[place, at, atoms[a]] = codes[a]
-            systems.solved[place, at] = is_solved
-            place += 1
-        if met_dependent_atoms or place == len(keep):
+                systems.codes[n_kept, row, atoms[a]] = codes[a]
+            systems.solved[n_kept, row] = is_solved
+            n_kept += 1
+        if met_dependent_atoms or n_kept == len(keep):
             break
-        square = _correlate(hessian, products, i, atoms, codes, k, correlation)
-        error = _set_slope(correlation, penalties, atoms, signs, k, slope)
-        rounding = unit * (bound + largest * np.sqrt(square))
+        squared_norm = _correlate(hessian, products, i, atoms, codes, k, correlation)
+        largest_slope = _set_slope(correlation, penalties, atoms, signs, k, slope)
+        rounding = unit * (largest_product + largest_curvature * np.sqrt(squared_norm))
         # A whole step ends at the minimizer, unless rounding has spoiled the inverse.
-        met_dependent_atoms = is_full_step and error > rounding
-        if error <= rounding:
+        met_dependent_atoms = is_full_step and largest_slope > rounding
+        if largest_slope <= rounding:
             entering, excess = _most_violating(correlation, penalties, nonnegative, rounding)
             is_solved = entering < 0
             if is_solved:
@@ -233,14 +254,24 @@ def run_active_sets(systems: Systems) -> NDArray[np.bool_]:
     Return which samples came to dependent atoms: their results are void.
     """
     (n, p), hessian = systems.products.shape, systems.hessian
-    largest = hessian.dtype.type(0)
+    largest_curvature = hessian.dtype.type(0)
     for j in range(p):
-        largest = max(largest, hessian[j, j])
-    met_dependent_atoms, atoms = np.zeros(n, np.bool_), np.empty(p + 1, np.int64)
-    inverse, space = np.empty((p + 1, p + 1), hessian.dtype), np.empty((6, p + 1), hessian.dtype)
-    support = Support(atoms, space[0], space[1], space[2], space[3], inverse, space[5])
+        largest_curvature = max(largest_curvature, hessian[j, j])
+    met_dependent_atoms = np.zeros(n, np.bool_)
+    # An atom enters before another leaves.
+    vectors = np.empty((6, p + 1), hessian.dtype)
+    correlation = vectors[4]
+    support = Support(
+        atoms=np.empty(p + 1, np.int64),
+        codes=vectors[0],
+        signs=vectors[1],
+        slope=vectors[2],
+        direction=vectors[3],
+        inverse=np.empty((p + 1, p + 1), hessian.dtype),
+        column=vectors[5],
+    )
     for i in range(n):
-        met_dependent_atoms[i] = _run_sample(i, systems, largest, space[4], support)
+        met_dependent_atoms[i] = _run_sample(i, systems, largest_curvature, correlation, support)
     return met_dependent_atoms
 
 
@@ -252,21 +283,22 @@ def _minimize_each(
     codes: Vector,
     correlation: Vector,
 ) -> None:
-    """Minimize over one entry of a sample's codes after another; changes `codes` and `correlation`
-    in place.
+    """Minimize over one entry of a sample's codes after another, ``z_j <- S(z_j + c_j / H_jj)``
+    with the correlation c and the soft threshold S at ``penalty_j / H_jj``; changes `codes` and
+    `correlation` in place.
     """
     p, tiny = len(codes), np.finfo(hessian.dtype).tiny
-    for a in range(p):
-        curvature = max(hessian[a, a], tiny)
-        value, threshold = codes[a] + correlation[a] / curvature, penalties[a] / curvature
+    for atom in range(p):
+        curvature = max(hessian[atom, atom], tiny)
+        value, threshold = codes[atom] + correlation[atom] / curvature, penalties[atom] / curvature
         after = max(value - threshold, 0)
         if not nonnegative:
             after += min(value + threshold, 0)
-        change = after - codes[a]
+        change = after - codes[atom]
         if change != 0:
-            codes[a] = after
+            codes[atom] = after
             for j in range(p):
-                correlation[j] -= change * hessian[a, j]
+                correlation[j] -= change * hessian[atom, j]
 
 
 @compiled(error_model="numpy", nogil=True)
