@@ -92,7 +92,9 @@ class Program(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """The states of one sample at all layers, for the way back."""
+    """The states of one sample at all layers, for the way back. The layer between two groups lies
+    in both, as entries on either list.
+    """
 
     #: The t-th of these layers lies in row t + g if group g of layers contains it, as entries at
     #: ``atoms[g][:sizes[g]]``.
@@ -111,15 +113,20 @@ class Space(NamedTuple):
 
     #: The numbers from zero on.
     order: Indices
+    #: eta G on a list of atoms, by rows; a matrix of pairs of them, such as 1 - eta G.
     local: Matrix
     square: NDArray[np.float64]
+    #: ``eta (b - G z)`` on the list.
     residual: Vector
+    #: The adjoints of `_pull_group`.
     current: Vector
     before: Vector
     moved: NDArray[np.float64]
     passed: NDArray[np.float64]
+    #: Factor and product of the sums over the layers of a group, see `_outer`.
     left_factor: NDArray[np.float64]
     outer: NDArray[np.float64]
+    #: Images of points and adjoints under D, and their weights, see `_add_to_columns`.
     images: NDArray[np.float64]
     weights: Matrix
     #: The adjoints of the codes and of those one layer earlier for each depth, between two groups.
@@ -322,47 +329,52 @@ def _run_sample(
 
     `codes` and `point` hold the state before and, in place, after. States of layers to keep are
     written to the program's arrays. Only if there is something to pull back all layers are kept on
-    the tape.
+    the tape, see `Tape`; otherwise it holds the present one.
+
+    A group of layers ends where less than half of its listed atoms are in use, so that products
+    with all listed ones cost too much, and, on the tape, after `GROUP` layers.
     """
     products, thresholds, accelerated = program.products, program.thresholds, program.accelerated
     keep, kept_codes, kept_points = program.keep, program.codes, program.points
     offset, depth, i = program.offset, len(thresholds), program.first + row
     code_tape, point_tape, lists, sizes, bounds, listed = tape
-    recorded, place = len(program.tops) > 0, 0
-    while keep[place] < offset:
-        place += 1
-    group, at, begin, active, size, still = -1, -1, zero(), zero(), zero(), False
+    recorded, n_kept = len(program.tops) > 0, 0
+    while keep[n_kept] < offset:
+        n_kept += 1
+    # The group, the rows of the tape of the present layer and of the group's first, how many codes
+    # are not zero, how many atoms are listed, and whether the last layer has changed nothing.
+    group, at, first_at, n_active, size, is_unchanged = -1, -1, zero(), zero(), zero(), False
     for t in range(offset, depth + 1):
-        # A layer with many entries fewer than its group's list begins a new group.
-        if t == offset or 2 * active < size or (recorded and t - bounds[group] == GROUP):
+        if t == offset or 2 * n_active < size or (recorded and t - bounds[group] == GROUP):
             if recorded or t == offset:
                 group, at = group + 1, at + 1
-            atoms, bounds[group], begin = lists[group], t, at
+            atoms, bounds[group], first_at = lists[group], t, at
             size = _list_atoms(codes, point, atoms, listed, code_tape, point_tape, at)
-            active = sizes[group] = size
-        if place < len(keep) and keep[place] == t:
-            _keep(codes, point, kept_codes, kept_points, place, i)
-            place += 1
+            n_active = sizes[group] = size
+        if n_kept < len(keep) and keep[n_kept] == t:
+            _keep(codes, point, kept_codes, kept_points, n_kept, i)
+            n_kept += 1
         if t == depth:
             break
-        later = at + 1 if recorded else at
-        if still and thresholds[t] == thresholds[t - 1]:
+        next_at = at + 1 if recorded else at
+        if is_unchanged and thresholds[t] == thresholds[t - 1]:
             # The last layer changed nothing, bit for bit: nor does this one.
-            _record(codes, point, atoms, size, code_tape, point_tape, at, later, accelerated)
-            at = later
+            _record(codes, point, atoms, size, code_tape, point_tape, at, next_at, accelerated)
+            at = next_at
             continue
         _gradient_step(products, row, program.gram, point, atoms, size, point_tape, at, values)
         _threshold(values, thresholds[t], program.hard, program.nonnegative)
-        active = _extrapolate(values, codes, point, program.pulls[t + 1], accelerated)
-        on_list, changed = _record(
-            codes, point, atoms, size, code_tape, point_tape, at, later, accelerated
+        n_active = _extrapolate(values, codes, point, program.pulls[t + 1], accelerated)
+        n_listed_active, n_changed = _record(
+            codes, point, atoms, size, code_tape, point_tape, at, next_at, accelerated
         )
-        still = changed == 0 and on_list == active and not accelerated
-        if on_list < active:
+        # With acceleration equal codes may still lead to another point.
+        is_unchanged = n_changed == 0 and n_listed_active == n_active and not accelerated
+        if n_listed_active < n_active:
             size = _extend_list(
-                codes, point, atoms, listed, size, code_tape, point_tape, begin, later
+                codes, point, atoms, listed, size, code_tape, point_tape, first_at, next_at
             )
-        at, sizes[group] = later, size
+        at, sizes[group] = next_at, size
     bounds[group + 1] = depth
     return group
 
@@ -522,7 +534,7 @@ def _begin_depth(
     space: Space,
 ) -> None:
     """Set the q-th of `count` adjoints, in the space's `current`, to the derivative of the loss in
-    the codes of row `at`.
+    the codes z of row `at`: ``((G z - b) + l1_weight sign(z) + l2_weight z) / n``, on the list.
     """
     products, residual, current = program.products, space.residual, space.current
     one = residual.dtype.type(1)
@@ -567,7 +579,7 @@ def _pull_extrapolation(
     moved: Vector, pull: float, current: Vector, before: Vector, flat: int, accelerated: bool
 ) -> None:
     """Pull adjoints of a point, `moved`, back to the codes that it lies behind, and to those before
-    these: written to `current` and `before`.
+    these: written to `current` and `before`, for ``y_t = z_t + pull (z_t - z_{t-1})``.
     """
     one = current.dtype.type(1)
     for i in range(flat):
@@ -582,6 +594,11 @@ def _pull_extrapolation(
 def _pull_group(program: Program, row: int, tape: Tape, g: int, space: Space) -> None:
     """Pull all depths of one sample back through the layers of group g.
 
+    With u the adjoint of the codes z_{t+1} where these are not zero, layer t gives that of its
+    point, ``y_bar = u - eta G u`` on the list, and ``y_t = z_t + c_t (z_t - z_{t-1})`` turns it
+    into ``(1 + c_t) y_bar`` for z_t and ``-c_t y_bar`` for z_{t-1}. In the space, `current` and
+    `before` hold the adjoints of these two, `moved` holds y_bar, and `passed` has u of all layers.
+
     Adds to the program's derivatives in place. Adjoints between two groups are in `space`; depths
     that end before the group are left alone.
     """
@@ -589,6 +606,7 @@ def _pull_group(program: Program, row: int, tape: Tape, g: int, space: Space) ->
     one = gram.dtype.type(1)
     codes, points, lists, sizes, bounds, _ = tape
     offset, tops, bottom, size, atoms = program.offset, program.tops, bounds[g], sizes[g], lists[g]
+    # The depths from the k-th on, `count` of them, end above the bottom of the group.
     k = 0
     while k < len(tops) and tops[k] <= bottom:
         k += 1
@@ -607,6 +625,7 @@ def _pull_group(program: Program, row: int, tape: Tape, g: int, space: Space) ->
         current[i] = before[i] = one - one
     _exchange(space.carried, atoms, size, k, count, current, before)
     for t in range(high - 1, bottom - 1, -1):
+        # The row of the tape of the codes behind layer t, and that of `passed` of its adjoints.
         after, of = t + 1 - offset + g, t - bottom
         for q in range(count):
             if tops[k + q] == t + 1 and not program.adjoints_given:
@@ -618,15 +637,16 @@ def _pull_group(program: Program, row: int, tape: Tape, g: int, space: Space) ->
             for i in range(padded):
                 moved[i] = passed[of, i]
             _subtract_rows(moved, padded, local, order, passed, of, size)
-        # Before the first layer, the adjoints of codes and point are left apart.
+        # Before the first layer, the adjoints of codes and point are left apart: with this pull
+        # `current` is what later layers have left for the codes, and `before` that of the point.
         pull = pulls[t] if t > offset else -one
         _pull_extrapolation(moved, pull, current, before, flat, program.accelerated)
     _exchange(space.carried, atoms, size, k, count, current, before)
-    start = bottom - offset + g
+    first_row = bottom - offset + g
     if len(program.columns):
-        _add_to_columns(program, row, points, start, passed, atoms, size, space)
+        _add_to_columns(program, row, points, first_row, passed, atoms, size, space)
     else:
-        outer = _outer(points, start, passed, size, space)
+        outer = _outer(points, first_row, passed, size, space)
         _add_to_gram(program.gram_bar, program.products_bar, row, outer, atoms, size, k, count)
 
 
