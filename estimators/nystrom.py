@@ -85,42 +85,60 @@ class Nystrom(CheckedOptions, ActiveSystemEstimator):
                 "the Jacobian of this step",
                 "use fixed_point, phantom or analytic",
             )
-        rows, right = active.reshape(system.rows, -1), torch.where(active, right_hand_side, 0)
-        random = streams.generator(self.seed, "estimator nystrom")
-        order = torch.as_tensor(random.permutation(rows.shape[1])).to(rows.device)
-        # Places of the entries among those of their sample that are active, in the random order.
-        places = rows[:, order].cumsum(1)[:, order.argsort(), None] - 1
-        # Unit vectors (n, p, K) of the first active entries; zero where there are fewer.
-        chosen = rows[..., None] & (places == torch.arange(min(self.rank, len(order))).to(places))
+        # From here on one row per system, of shape (n, p).
+        support = active.reshape(system.rows, -1)
+        right = torch.where(active, right_hand_side, 0)
+        chosen = self._chosen_entries(support)
         images = [
-            system.transposed(vector.reshape(active.shape).to(right)).reshape(rows.shape)
+            system.transposed(vector.reshape(active.shape).to(right)).reshape(support.shape)
             for vector in chosen.unbind(2)
         ]
-        columns = torch.where(rows[..., None], torch.stack(images, 2), 0)
-        scale = self.regularization * (
-            problem.lipschitz_constant if problem.symmetric else system.norm_estimate
+        columns = torch.where(support[..., None], torch.stack(images, 2), 0)
+        size = problem.lipschitz_constant if problem.symmetric else system.norm_estimate
+        solution = regularized_solution(
+            columns, chosen, right.reshape(support.shape), self.regularization * size
         )
-        solution = regularized_solution(columns, chosen, right.reshape(rows.shape), scale)
         return solution.reshape(active.shape), {}
+
+    def _chosen_entries(self, support: Tensor) -> Tensor:
+        """Return unit vectors of the entries whose columns are taken, as booleans of shape (n, p,
+        K): of each row of a support (n, p) the first K active ones in a random order of the p
+        entries, which all rows share. A row with fewer active entries has vectors of zeros.
+        """
+        n_entries = support.shape[1]
+        random = streams.generator(self.seed, "estimator nystrom")
+        order = torch.as_tensor(random.permutation(n_entries)).to(support.device)
+        # Entry j is the places[i, j]-th, from 0, of the active entries of row i in that order.
+        counts_in_order = support[:, order].cumsum(1)
+        places = counts_in_order[:, order.argsort()] - 1
+        ranks = torch.arange(min(self.rank, n_entries)).to(places)
+        return support[..., None] & (places[..., None] == ranks)
 
 
 def regularized_solution(
     columns: Tensor, chosen: Tensor, right: Tensor, regularization: float
 ) -> Tensor:
-    """Return ``(C C_K^+ C^T + regularization I)^-1 r`` for every sample, shape (n, p).
+    r"""Return ``(C C_K^+ C^T + regularization I)^-1 r`` for every sample, shape (n, p).
+
+    With the eigenvectors V and eigenvalues L of :math:`C_K`, the matrix :math:`C V L^{-1/2}` has
+    :math:`C C_K^{+} C^\top` as its square. Its singular value decomposition, with left vectors U
+    and values s, gives the solution
+
+    .. math:: U \, \frac{U^\top r}{s^2 + \rho} + \frac{r - U U^\top r}{\rho} .
 
     `columns` C has shape (n, p, K), and `chosen` the unit vectors of the entries that they belong
-    to; singular values that are rounding count as zero.
+    to; eigenvalues that are rounding count as zero.
     """
-    small = torch.einsum("npi,npj->nij", chosen.to(columns), columns)
+    chosen_rows = torch.einsum("npi,npj->nij", chosen.to(columns), columns)
     values: Tensor
     vectors: Tensor
-    values, vectors = torch.linalg.eigh((small + small.mT) / 2)
+    values, vectors = torch.linalg.eigh((chosen_rows + chosen_rows.mT) / 2)
     nonzero = values > values.shape[1] * torch.finfo(values.dtype).eps * values[:, -1:]
-    root = 1 / torch.where(nonzero, values, torch.inf).sqrt()
+    inverse_roots = 1 / torch.where(nonzero, values, torch.inf).sqrt()
     basis: Tensor
     singular: Tensor
-    basis, singular, _ = torch.linalg.svd(columns @ vectors * root[:, None, :], full_matrices=False)
+    root_of_matrix = columns @ vectors * inverse_roots[:, None, :]
+    basis, singular, _ = torch.linalg.svd(root_of_matrix, full_matrices=False)
     inside = torch.einsum("npk,np->nk", basis, right)
     outside = right
     for _ in range(2):
