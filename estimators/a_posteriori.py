@@ -88,22 +88,20 @@ class APosteriori(SweepEstimator):
         A check at one cap counts for the later ones; checks are few, see the class.
         """
         state, step = algorithm.start(problem), algorithm.step_size(problem)
-        checks, last, due, met = list[Estimate](), (inf, 1.0), inf, False
+        checks: list[Estimate] = []
+        is_accurate, due, earlier = False, inf, None
         for cap in caps:
-            while not met and state.iteration < cap:
-                before, state = state.codes, algorithm.advance(problem, state, step)
-                change = norm(state.codes - before)
+            while not is_accurate and state.iteration < cap:
+                codes_before = state.codes
+                state = algorithm.advance(problem, state, step)
+                change = norm(state.codes - codes_before)
                 if state.iteration < FIRST or not change < due:
                     continue
                 estimate, share = self._estimate_at(problem, state, len(checks) + 1)
                 checks.append(estimate)
-                met, share = share >= 1, max(share, LEAST)
-                power = 2.0
-                # A layer that changes nothing is the last to be checked.
-                if checks[1:] and change:
-                    power = log(share / last[1]) / log(last[0] / change)
-                due = change * share ** (1 / min(max(power, 1.0), 2.0))
-                last = change, share
+                is_accurate, share = share >= 1, max(share, LEAST)
+                due = due_change(change, share, earlier)
+                earlier = change, share
             at_cap = checks and checks[-1].codes is state.codes
             yield checks[-1] if at_cap else self._estimate_at(problem, state, len(checks) + 1)[0]
 
@@ -128,3 +126,20 @@ class APosteriori(SweepEstimator):
         return Estimate(
             bounded.gradient, state.codes, diagnostics
         ), allowed / bound if bound else inf
+
+
+def due_change(change: float, share: float, earlier: tuple[float, float] | None) -> float:
+    """Return the change by a layer below which the next check is due, after one at `change`, whose
+    bound is ``1 / share`` times the largest one allowed.
+
+    Where the bound falls as a power p of the change, it is small enough at ``change share^(1/p)``.
+    The power is what this check and the one before, its change and its share in `earlier`, show, at
+    least 1 and at most 2; without one before it is 2.
+    """
+    power = 2.0
+    # A layer that changes nothing is the last to be checked.
+    if earlier and change:
+        earlier_change, earlier_share = earlier
+        power = log(share / earlier_share) / log(earlier_change / change)
+    target: float = change * share ** (1 / min(max(power, 1.0), 2.0))
+    return target
