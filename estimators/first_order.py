@@ -116,27 +116,38 @@ class FirstOrder(CheckedOptions, CodesEstimator):
         ``unfinished``.
         """
         assert isinstance(problem, StronglyConvex)  # as `needs` says
-        depths, places = [state.iteration for state in states], self.places
-        inner = replace(problem, loss=problem.objective)
-        powers = np.vander(np.array(places, float), increasing=True).T
-        weights: list[float] = np.linalg.solve(powers, np.arange(len(places)) == 1).tolist()
+        depths = [state.iteration for state in states]
+        inner_problem = replace(problem, loss=problem.objective)
         totals = [direct_gradient(problem, state.codes) for state in states]
         displacements = [0.0] * len(states)
-        for place, weight in zip(places, weights, strict=True):
+        for place, weight in zip(self.places, derivative_weights(self.places), strict=True):
             codes = [state.codes for state in states]
             if place:
                 moved = penalized_problem(problem, place * self.nu)
                 trajectory = algorithm.run(moved, max(depths), keep=depths)
                 codes = [trajectory.at(depth) for depth in depths]
-            for index, at in enumerate(codes):
-                totals[index] = totals[index] + weight / self.nu * direct_gradient(inner, at)
-                distance = norm(at - states[index].codes) / (norm(states[index].codes) or 1.0)
+            for index, moved_codes in enumerate(codes):
+                slope = direct_gradient(inner_problem, moved_codes)
+                totals[index] = totals[index] + weight / self.nu * slope
+                size = norm(states[index].codes) or 1.0
+                distance = norm(moved_codes - states[index].codes) / size
                 displacements[index] = max(displacements[index], distance)
         for depth, total, displacement in zip(depths, totals, displacements, strict=True):
             diagnostics = {"layers": depth * (self.order + 1), "displacement": displacement}
             if depth and not SMALLEST_MOVE <= displacement <= LARGEST_MOVE:
                 diagnostics["unfinished"] = 1
             yield total, diagnostics
+
+
+def derivative_weights(places: list[int]) -> list[float]:
+    r"""Return the weights :math:`w_j` by which :math:`\sum_j w_j f(j)` is the derivative of f at
+    zero, for every polynomial f with as many coefficients as there are places j.
+
+    They solve :math:`\sum_j w_j j^k = 1` for k = 1, and 0 for all other powers k.
+    """
+    powers = np.vander(np.array(places, float), increasing=True).T
+    weights: list[float] = np.linalg.solve(powers, np.arange(len(places)) == 1).tolist()
+    return weights
 
 
 def penalized_problem(problem: StronglyConvex, nu: float) -> StronglyConvex:
