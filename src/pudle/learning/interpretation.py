@@ -104,33 +104,47 @@ class InterpretationExperiment(LearningExperiment):
           samples.
         """
         learned = replace(problem, dictionary=training.dictionary)
-        with torch.no_grad():
-            codes = self.parts.algorithm.run(learned, self.depth).codes
-        x, d, z = map(float64_array, (problem.observations, training.dictionary, codes))
-        weights = contributions(z, np.maximum(multipliers(x, d, z), LEAST_RIDGE))
-        residual = norm(x.T @ weights - d) / norm(d)
-        # From here on one row per displayed atom, and its samples as columns, the heaviest first.
-        most_used = np.argsort(-np.abs(z).sum(0), kind="stable")[: self.atoms]
-        weights, d = weights[:, most_used].T, d[:, most_used]
-        amounts = np.abs(weights) * norm(x, axis=1)
-        top = np.argsort(-amounts, kind="stable")[:, : self.samples]
-        top_weights = np.take_along_axis(weights, top, 1)
-        top_amounts = np.take_along_axis(amounts, top, 1)
-        partial = np.einsum("ar,arm->ma", top_weights, x[top])
+        observations, dictionary = map(float64_array, (problem.observations, training.dictionary))
+        codes = self._trained_codes(learned)
+        ridge = np.maximum(multipliers(observations, dictionary, codes), LEAST_RIDGE)
+        weights = contributions(codes, ridge)
+        residual = norm(observations.T @ weights - dictionary) / norm(dictionary)
+
+        most_used = np.argsort(-np.abs(codes).sum(0), kind="stable")[: self.atoms]
+        atoms, weights_of_atoms = dictionary[:, most_used].T, weights[:, most_used].T
+        amounts = np.abs(weights_of_atoms) * norm(observations, axis=1)
+        shown = heaviest(amounts, self.samples)
+        shown_weights = np.take_along_axis(weights_of_atoms, shown, 1)
+        shown_amounts = np.take_along_axis(amounts, shown, 1)
+        # Atoms as columns, as in the dictionary: the order in memory decides about the last bits.
+        partial_sums = np.einsum("ar,arm->ma", shown_weights, observations[shown])
+        cosines = (partial_sums * dictionary[:, most_used]).sum(0) / norm(partial_sums, axis=0)
         summary: dict[str, Plain] = {
             "method": f"{self.estimator}, {self.loss}",
             "dataset": self.dataset,
             "residual": float(residual),
-            "share": float(np.mean(top_amounts.sum(1) / amounts.sum(1))),
-            "cosine": float(np.mean((partial * d).sum(0) / norm(partial, axis=0))),
+            "share": float(np.mean(shown_amounts.sum(1) / amounts.sum(1))),
+            "cosine": float(np.mean(cosines)),
             "seconds": training.rows[-1]["seconds"],
         }
-        side = math.isqrt(len(d))
+        side = math.isqrt(len(dictionary))
         return summary, {
-            "atoms": d.T.reshape(-1, side, side),
-            "samples": x[top].reshape(*top.shape, side, side),
-            "weights": top_weights,
+            "atoms": atoms.reshape(-1, side, side),
+            "samples": observations[shown].reshape(*shown.shape, side, side),
+            "weights": shown_weights,
         }
+
+    def _trained_codes(self, problem: DictionaryProblem) -> Array:
+        """Return the codes that the trained layers give a problem's observations, shape (n, p)."""
+        with torch.no_grad():
+            return float64_array(self.parts.algorithm.run(problem, self.depth).codes)
+
+
+def heaviest(amounts: Array, number: int) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
+    """Return the indices of the samples with the largest amounts, the largest first, in each row:
+    amounts (a, n) to indices (a, number).
+    """
+    return np.argsort(-amounts, kind="stable")[:, :number]
 
 
 Explanation = Literal["combination", "similarity", "training"]
@@ -205,45 +219,41 @@ class ExplanationExperiment(InterpretationExperiment):
         also ``residual``, that of all training images with the synthesis, and ``share``.
         """
         learned = replace(problem, dictionary=training.dictionary)
-        z = self._codes(learned)
-        x, d = map(float64_array, (problem.observations, training.dictionary))
-        images = x[: self.new_images] if self.explains == "training" else self.held_out
-        new = problem.observations.new_tensor(images)
-        codes = self._codes(learned.with_samples(observations=new))
+        observations, dictionary = map(float64_array, (problem.observations, training.dictionary))
+        training_codes = self._trained_codes(learned)
+        images = observations[: self.new_images] if self.explains == "training" else self.held_out
+        new_observations = problem.observations.new_tensor(images)
+        codes = self._trained_codes(learned.with_samples(observations=new_observations))
         summary: dict[str, Plain] = {
             "method": f"{self.estimator}, {self.loss}",
             "dataset": f"{self.dataset}, {EXPLANATIONS[self.explains]}",
             "explains": "image",
             "seconds": training.rows[-1]["seconds"],
         }
+        # One row per explained image, one column per training image.
         if self.explains == "combination":
-            ridge = np.maximum(multipliers(x, d, z), LEAST_RIDGE)
-            weights = codes @ contributions(z, ridge).T
-            synthesis = codes @ d.T
-            summary["residual"] = float(norm(weights @ x - synthesis) / norm(synthesis))
-            amounts = np.abs(weights) * norm(x, axis=1)
+            ridge = np.maximum(multipliers(observations, dictionary, training_codes), LEAST_RIDGE)
+            weights = codes @ contributions(training_codes, ridge).T
+            synthesis = codes @ dictionary.T
+            summary["residual"] = float(norm(weights @ observations - synthesis) / norm(synthesis))
+            amounts = np.abs(weights) * norm(observations, axis=1)
         else:
-            weights = similarity(codes, z)
+            weights = similarity(codes, training_codes)
             amounts = weights.copy()
             if self.explains == "training":
                 # An image is not its own neighbor.
                 amounts[np.diag_indices(len(images))] = -np.inf
-        top = np.argsort(-amounts, kind="stable")[:, : self.samples]
-        top_weights = np.take_along_axis(weights, top, 1)
+        shown = heaviest(amounts, self.samples)
+        shown_weights = np.take_along_axis(weights, shown, 1)
         if self.explains == "combination":
-            top_amounts = np.take_along_axis(amounts, top, 1)
-            summary["share"] = float(np.mean(top_amounts.sum(1) / amounts.sum(1)))
-        partial = np.einsum("ar,arm->am", top_weights, x[top])
-        lengths = norm(partial, axis=1) * norm(images, axis=1)
-        summary["cosine"] = float(np.mean((partial * images).sum(1) / lengths))
-        side = math.isqrt(x.shape[1])
+            shown_amounts = np.take_along_axis(amounts, shown, 1)
+            summary["share"] = float(np.mean(shown_amounts.sum(1) / amounts.sum(1)))
+        partial_sums = np.einsum("ar,arm->am", shown_weights, observations[shown])
+        lengths = norm(partial_sums, axis=1) * norm(images, axis=1)
+        summary["cosine"] = float(np.mean((partial_sums * images).sum(1) / lengths))
+        side = math.isqrt(observations.shape[1])
         return summary, {
             "atoms": images.reshape(-1, side, side),
-            "samples": x[top].reshape(*top.shape, side, side),
-            "weights": top_weights,
+            "samples": observations[shown].reshape(*shown.shape, side, side),
+            "weights": shown_weights,
         }
-
-    def _codes(self, problem: DictionaryProblem) -> Array:
-        """Return the codes that the trained layers give a problem's observations, shape (n, p)."""
-        with torch.no_grad():
-            return float64_array(self.parts.algorithm.run(problem, self.depth).codes)
