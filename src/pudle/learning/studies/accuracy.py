@@ -100,25 +100,32 @@ _ERRORS: dict[str, tuple[tuple[Direction, float | None], ...]] = {
     "sgd-far": (("noise", None), ("away", None)),
 }
 
-_DISTURBED = {
-    f"disturbed-{start}-{loss}-{direction}-{error:g}-s{seed}": DisturbedExperiment(
-        f"sparse_gaussian(n_samples=500, perturbation={STARTS[start.removeprefix('sgd-')]})",
-        loss,
-        "analytic",
-        "active_set",
-        1000,
-        "sgd(learning_rate=3)" if start.startswith("sgd") else "adam(learning_rate=1e-3)",
-        epochs=epochs,
-        seed=seed,
-        gradient_error=epochs // 4,
-        error=error,
-        direction=direction,
-    )
-    for seed in range(3)
-    for start, errors in _ERRORS.items()
-    for loss, epochs in EPOCHS.items()
-    for direction, size in errors
-    for error in (size or _ENOUGH[loss],)
-}
 
-EXPERIMENTS = {**_THRESHOLDS, **_TRANSFERRED, **_DISTURBED}
+def _disturbed_trainings() -> dict[str, DisturbedExperiment]:
+    """Return the trainings with the exact gradient and an error of one of `_ERRORS`, by name."""
+    trainings = {}
+    for seed in range(3):
+        for start, errors in _ERRORS.items():
+            perturbation = STARTS[start.removeprefix("sgd-")]
+            is_sgd = start.startswith("sgd")
+            for loss, epochs in EPOCHS.items():
+                for direction, size in errors:
+                    error = size or _ENOUGH[loss]
+                    name = f"disturbed-{start}-{loss}-{direction}-{error:g}-s{seed}"
+                    trainings[name] = DisturbedExperiment(
+                        f"sparse_gaussian(n_samples=500, perturbation={perturbation})",
+                        loss,
+                        "analytic",
+                        "active_set",
+                        1000,
+                        "sgd(learning_rate=3)" if is_sgd else "adam(learning_rate=1e-3)",
+                        epochs=epochs,
+                        seed=seed,
+                        gradient_error=epochs // 4,
+                        error=error,
+                        direction=direction,
+                    )
+    return trainings
+
+
+EXPERIMENTS = {**_THRESHOLDS, **_TRANSFERRED, **_disturbed_trainings()}
