@@ -237,25 +237,40 @@ class LearningRun:
         to start from, as far as there are any. A batch is a function of the seed, the step and the
         codes, so that a training can be resumed; fresh samples come from a stream of the step.
         """
-        problem, samples = self.problem, self.batch_size
         processes = processes or self.processes
         if self.source is None:
-            places = self.sample_indices(step)
-            samples = len(places)
-            rows = places[processes.part(samples)]
-            batch = {name: tensor[rows] for name, tensor in problem.sample_fields().items()}
-            if self.codes is not None:
-                batch["initial"] = self.codes[rows]
+            samples, batch = self._own_samples(step, processes)
         else:
-            random = generator(self.options.seed, f"learner fresh {step}")
-            generating = problem.generating_dictionary
-            known = None if generating is None else float64_array(generating)
-            observations, codes = self.source.samples(known, samples, random)
-            part = processes.part(samples)
-            batch = {"observations": as_tensor(observations[part])}
-            if codes is not None:
-                batch["generating_codes"] = as_tensor(codes[part])
-        return samples, {name: tensor.to(problem.observations) for name, tensor in batch.items()}
+            samples, batch = self._fresh_samples(self.source, step, processes)
+        like = self.problem.observations
+        return samples, {name: tensor.to(like) for name, tensor in batch.items()}
+
+    def _own_samples(self, step: int, processes: Processes) -> tuple[int, dict[str, Tensor]]:
+        """Return what `batch` does, for samples of the problem."""
+        places = self.sample_indices(step)
+        samples = len(places)
+        rows = places[processes.part(samples)]
+        batch = {name: tensor[rows] for name, tensor in self.problem.sample_fields().items()}
+        if self.codes is not None:
+            batch["initial"] = self.codes[rows]
+        return samples, batch
+
+    def _fresh_samples(
+        self, source: SparseCodingDataset, step: int, processes: Processes
+    ) -> tuple[int, dict[str, Tensor]]:
+        """Return what `batch` does, for samples that a dataset draws, all of them in each process,
+        from a stream of the step.
+        """
+        samples = self.batch_size
+        random = generator(self.options.seed, f"learner fresh {step}")
+        generating = self.problem.generating_dictionary
+        known = None if generating is None else float64_array(generating)
+        observations, codes = source.samples(known, samples, random)
+        part = processes.part(samples)
+        batch = {"observations": as_tensor(observations[part])}
+        if codes is not None:
+            batch["generating_codes"] = as_tensor(codes[part])
+        return samples, batch
 
     @torch_threads(1)
     def advance(self) -> None:
