@@ -98,15 +98,9 @@ def check_claim(subject: Subject) -> Measurements:
     problems a truncated estimator gets a window from a fixed stream.
     """
     specimen, depths = subject.specimen, subject.specimen.depths
-    if specimen.drawn and subject.claim == "truncated":
-        random = generator(0, f"conformance window {specimen.problem}")
-        window = max(int(random.choice([1, depths[0] - 1, depths[2], 1000])), 1)
-        subject = subject.having(window=window)
     if specimen.drawn:
-        # A method may say that it runs many passes, such as one for every entry of theta.
-        said = subject.estimate(depths[1]).diagnostics
-        passes = max(said.get("evaluations", 1), said.get("directions", 1), 1)
-        depths = [min(depth, max(int(LAYERS / passes), SHALLOW[0])) for depth in depths]
+        subject = _with_drawn_window(subject)
+        depths = _affordable_depths(subject)
     # Where no vector is named, an estimate and a sweep are all that there is to compare.
     compared_depths = depths[1:3] if subject.claim in KNOWN else depths[:4]
     alone = {depth: subject.estimate(depth) for depth in compared_depths}
@@ -127,12 +121,34 @@ def check_claim(subject: Subject) -> Measurements:
     limit = SOLVED if subject.claim == "implicit" else SAME
     for depth, result in zip(depths, swept, strict=True):
         if depth in alone:
-            description, expected = (
-                f"the gradient of estimate at depth {depth}",
-                gradient_of(alone[depth]),
-            )
+            expected = gradient_of(alone[depth])
+            description = f"the gradient of estimate at depth {depth}"
             size = size_of(expected, specimen, depth, SAME / EXACT)
             yield compare(description, gradient_of(result), expected, limit, size)
+
+
+def _with_drawn_window(subject: Subject) -> Subject:
+    """Return a truncated estimator with a window of one layer, of all but one, as deep as another
+    depth of the specimen, or of more layers than there are, from a fixed stream; any other as it
+    is.
+    """
+    if subject.claim != "truncated":
+        return subject
+    depths = subject.specimen.depths
+    random = generator(0, f"conformance window {subject.specimen.problem}")
+    window = max(int(random.choice([1, depths[0] - 1, depths[2], 1000])), 1)
+    return subject.having(window=window)
+
+
+def _affordable_depths(subject: Subject) -> list[int]:
+    """Return the specimen's depths, lowered so far that an estimate runs `LAYERS` layers at most if
+    it says that it runs many passes, such as one for every entry of theta.
+    """
+    depths = subject.specimen.depths
+    said = subject.estimate(depths[1]).diagnostics
+    passes = max(said.get("evaluations", 1), said.get("directions", 1), 1)
+    deepest = max(int(LAYERS / passes), SHALLOW[0])
+    return [min(depth, deepest) for depth in depths]
 
 
 @register((*GRID, *(specimen for specimen in DRAWN if specimen.originals[1].differentiable)))
@@ -403,32 +419,40 @@ def check_mean(subject: Subject) -> Measurements:
     truth, specimen = subject.specimen.truth, subject.specimen
     random = generator(0, f"conformance mean {specimen.problem}")
     depth = AVERAGED if specimen in TINY else int(random.choice([8, 3, 2, 1, 0]))
-    targets = np.stack([truth.unrolled(depth), truth.unrolled(depth, 0)]).reshape(2, -1)
-    direct = targets[1].copy()
+    unrolled, direct = truth.unrolled(depth).ravel(), truth.unrolled(depth, 0).ravel()
+    targets = np.stack([unrolled, direct])
     if specimen.loss != "lasso" and _claims_consistency(subject):
-        targets[1] = targets[0]
-    size = size_of(targets[0], specimen, depth)
-    # The mean is compared along the targets and along two random directions.
+        targets[1] = unrolled
+    size = size_of(unrolled, specimen, depth)
+    # The mean is compared along the targets and along two random directions: unit vectors, as rows.
     axes = np.array([*targets[targets.any(1)], *random.standard_normal((2, targets.shape[1]))])
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-    draws, expected = list[Array](), targets @ axes.T
+    draws = list[Array]()
     for seed in range(MOST_SEEDS):
         draws.append(axes @ subject.having(seed=seed).gradient(depth).ravel())
         if len(draws) >= SEEDS and stats.sem(draws).max() < RESOLVING * size:
             break
-    spread, mean = stats.sem(draws), np.mean(draws, axis=0)
+    mean = np.mean(draws, axis=0)
     # A mean that does not vary is held to the accuracy of a difference quotient.
-    scale = np.maximum(spread, QUOTIENT * size / STANDARD_ERRORS)
-    worst = float((np.abs(mean - expected) / scale).max(1).min())
+    standard_errors = np.maximum(stats.sem(draws), QUOTIENT * size / STANDARD_ERRORS)
+
+    def errors_from_nearest(vectors: Array) -> float:
+        """Return by how many standard errors the mean is off from the nearest of some vectors, as
+        rows, along the axis where that is most.
+        """
+        errors = np.abs(mean - vectors @ axes.T) / standard_errors
+        return float(errors.max(1).min())
+
+    worst = errors_from_nearest(targets)
     # Of few draws the standard error itself is a draw.
     limit = float(stats.t.isf(stats.norm.sf(STANDARD_ERRORS), len(draws) - 1))
+    along_unrolled = (targets @ axes.T)[0, 0] or np.nan
     reason = (
         f"the mean over {len(draws)} seeds at depth {depth} is {worst:.3g} standard errors from the"
         " nearest of the unrolled gradient and the direct part; along the former it is"
-        f" {mean[0] / (expected[0, 0] or np.nan):.3g} times that"
+        f" {mean[0] / along_unrolled:.3g} times that"
     )
-    without_direct = (targets - direct) @ axes.T
-    if float((np.abs(mean - without_direct) / scale).max(1).min()) < limit:
+    if errors_from_nearest(targets - direct) < limit:
         reason += ", as if the direct part is forgotten"
     require(worst < limit, reason, worst, limit)
     yield Measurement(worst, limit)
