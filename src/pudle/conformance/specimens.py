@@ -169,11 +169,7 @@ class Specimen:
             """Return a copy of a tensor in the dtype and in the layout of this specimen."""
             tensor = tensor.to(dtype, copy=True)
             if self.noncontiguous and tensor.ndim > 1:
-                columns = tensor.mT.contiguous()
-                columns = (
-                    torch.stack([columns, columns], -1)[..., 1] if len(tensor) % 2 else columns
-                )
-                tensor = columns.mT
+                tensor = _stored_by_columns(tensor, every_second=len(tensor) % 2 == 1)
             return tensor.requires_grad_(self.requires_grad)
 
         def copied(owner: T) -> T:
@@ -198,6 +194,16 @@ class Specimen:
         """Tell whether theta has few entries, and the layers have derivatives."""
         differentiable = self.originals[1].differentiable and not self.jumps
         return self.original.theta.numel() <= FEW and differentiable
+
+
+def _stored_by_columns(tensor: Tensor, *, every_second: bool) -> Tensor:
+    """Return a tensor with the same values whose last two axes are stored by columns, and as every
+    second number of a larger one if asked for.
+    """
+    columns = tensor.mT.contiguous()
+    if every_second:
+        columns = torch.stack([columns, columns], -1)[..., 1]
+    return columns.mT
 
 
 @cache
@@ -298,17 +304,19 @@ class OptionDraws:
         self.chosen: list[object] = []
 
     def pick(self, name: str, choices: Sequence[T]) -> T:
-        """Draw an option from some choices, of which the one that meets most options anew is taken.
+        """Draw an option from some choices, of which the one that meets most options anew is taken;
+        of several such ones the first in a random order.
 
         It is added to the description, and its pairs with earlier options to `met`.
         """
-
-        def pairs(place: int) -> set[object]:
-            return {(earlier, name, place) for earlier in self.chosen}
-
+        best, best_pairs, most_new = -1, set[object](), -1
         places: list[int] = self.random.permutation(len(choices)).tolist()
-        best = max(places, key=lambda place: len(pairs(place) - self.met))
-        self.met |= pairs(best)
+        for place in places:
+            pairs: set[object] = {(earlier, name, place) for earlier in self.chosen}
+            n_new = len(pairs - self.met)
+            if n_new > most_new:
+                best, best_pairs, most_new = place, pairs, n_new
+        self.met |= best_pairs
         self.chosen.append((name, best))
         self.description += f", {name}={choices[best]}"
         return choices[best]
