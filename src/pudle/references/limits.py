@@ -342,7 +342,8 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     moves_piece = (piece_after != problem.piece(codes)).reshape(len(moving), -1).any(1)
     condition = max(float(diagnostics["condition_number"]) for diagnostics in (newton_solve, solve))
     # A joint system that is singular has been seen to have a solution.
-    n_singular = max(0 if problem.joint else int(newton_solve["singular"]), condition >= SINGULAR)
+    n_singular = 0 if problem.joint else int(newton_solve["singular"])
+    n_singular = max(n_singular, int(condition >= SINGULAR))
     # That of a large state is an estimate by chance.
     radius = limit_stability.radius if limit_stability and refined.numel() <= MAX_DENSE else 0.0
     certificate = Certificate(
