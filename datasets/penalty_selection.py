@@ -74,7 +74,7 @@ class HeldOutRegression(ArraysDataset):
             random,
             (self.n_samples, self.n_components),
             self.n_nonzero_coefs,
-            lambda random, shape: random.choice([-1.0, 1.0], shape),
+            lambda random, shape: random.choice(np.array([-1.0, 1.0]), shape),
         )
         design = self._design(random, self.n_features)
         held_out_design = self._design(random, self.held_out)

@@ -261,7 +261,7 @@ def slopes(
         return np.array(value(signs, 0.0))
 
     random = generator(layer.seed, f"noise {part.index}")
-    signs = random.choice([-1.0, 1.0], len(entries))
+    signs = random.choice(np.array([-1.0, 1.0]), len(entries))
     noise = noise_of(partial(value, signs * np.where(entries > 0, entries, 1.0)), precision)
     noise = max(noise, float(rounding_of(loss, loss())))
     # Of a coordinate its entry, or what the others are; that of random directions as well.
