@@ -702,7 +702,7 @@ def caveats(results: Results, rows: Sequence[Summary]) -> list[str]:
     sentences += [in_words_of(results, sentence) for sentence in _of_numbers(results)]
     sentences += _of_depths(results, rows)
     if unchecked := [name for name, verdict in results.checks.items() if verdict == NOT_CHECKED]:
-        missed = "did not go through `pudle check`: what they claim is not tested."
+        missed = "did not go through `pudle check`, which tests what an estimator claims."
         sentences.append(f"{some(unchecked)} {missed}")
     return sentences
 
