@@ -242,7 +242,7 @@ WRONG = {
         case(exp(lambda d, z: d * z * (torch.arange(300) < 299)), drawn(300)),
     ),
     "mean as a constant": (
-        "a term is missing",
+        "a term is missing or has another factor",
         case(lambda x: (x - x.mean(0).detach()) @ SQUARE, BATCH),
     ),
     "accumulated": ("accumulated", case(exp(accumulating()), BATCH)),
@@ -905,6 +905,25 @@ def test_a_second_derivative_that_is_marked_as_none_is_not_told() -> None:
     for layer in (exp(lambda d, z: d * z), marked):
         report = pudle.audit(layer, BATCH)
         assert (report.verdict, report.mistake) == ("right", "")
+
+
+@pytest.mark.parametrize("own_factor, right", [(1, True), (1.001, False)])
+def test_a_right_row_of_a_batch_is_right_in_its_own_norm(own_factor: float, right: bool) -> None:
+    factors = 1 + drawn(8, N, seed=7)
+    factors[3] = own_factor
+    report = pudle.audit(exp(lambda d, z: factors * d * z), drawn(8, N, seed=4))
+    assert report.verdict == "wrong"
+    assert ("1 of 8 rows right" in report.mistake) is right, report
+
+
+def test_a_gap_whose_rank_is_low_by_size_names_no_term() -> None:
+    x, y = drawn(N, seed=8), drawn(2, seed=9)
+    halved = function(
+        lambda matrix: torch.cat([matrix @ x, matrix.T @ y]),
+        lambda d, z, matrix: torch.outer(d[:2], x) / 2 + torch.outer(y, d[2:]),
+    )
+    report = pudle.audit(halved, drawn(2, N, seed=7))
+    assert report.verdict == "wrong" and "term" not in report.mistake, report
 
 
 @pytest.mark.parametrize("size, explained", [(1, False), (3, True)])

@@ -33,6 +33,7 @@ from .mistakes import (
     mistakes_with_equation,
     mistakes_without_equation,
     own_factors,
+    rank_by_size,
 )
 from .places import mistakes_at_places
 
@@ -316,7 +317,9 @@ def gradient_candidates(evidence: PartEvidence, compared: Array) -> Iterator[Can
         entry = int(np.abs(aligned).argmax())
         explained = expected.values + aligned[entry] * columns.T[entry]
         yield Mistake(MistakeKind.WRONG_ENTRY, (entry,)), explained
-    yield from mistakes_without_equation(part, layer_evidence.outputs, compared, expected.values)
+    yield from mistakes_without_equation(
+        part, layer_evidence.outputs, compared, expected.values, expected.uncertainty
+    )
     implicit = layer_evidence.implicit
     if isinstance(implicit, ImplicitGradients):
         candidates = mistakes_with_equation(
@@ -350,7 +353,8 @@ def jacobian_candidates(
     of a batch, another part's in its place, and factors of an equation's rows.
     """
     layer, part = evidence.layer_evidence.layer, evidence.part
-    yield from mistakes_of_jacobian(jacobian, expected)
+    usual_rank = rank_by_size(expected, part.tensor.shape, evidence.layer_evidence.outputs)
+    yield from mistakes_of_jacobian(jacobian, expected, usual_rank)
     n_samples = (*part.tensor.shape, 1)[0]
     if n_samples > 1 and len(jacobian) % n_samples == 0:
         # The derivative of each sample's outputs in its own inputs.

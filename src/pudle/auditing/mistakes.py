@@ -18,6 +18,7 @@ from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem
 from ..problems.linearized import MAX_DENSE
 from . import distances
+from .differences import BEYOND
 from .distances import EXACT, ROUNDED, distance, distance_in_any_unit, nearest_multiple, norm
 from .equation import Equation
 from .layer import Array, AuditedPart, real_tensors
@@ -226,12 +227,17 @@ def explaining(
 
 
 def mistakes_without_equation(
-    part: AuditedPart, outputs: Sequence[Array], gradient: Array, expected: Array
+    part: AuditedPart,
+    outputs: Sequence[Array],
+    gradient: Array,
+    expected: Array,
+    uncertainty: float = 0.0,
 ) -> Iterator[Candidate]:
     """Yield mistakes that need no equation, with the gradient that each leads to in a part, in all
     entries or along some directions.
 
-    Those of a batch and of a matrix are among them only for all entries.
+    Those of a batch and of a matrix are among them only for all entries. The expected gradient may
+    be off by its `uncertainty`, relative to its norm.
     """
     shape = part.tensor.shape
     if not gradient.any():
@@ -245,7 +251,7 @@ def mistakes_without_equation(
     if gradient.size != part.tensor.numel():
         return
     if len(shape) > 1 and shape[0] > 1:
-        yield from part_of_batch(gradient.reshape(shape), expected.reshape(shape))
+        yield from part_of_batch(gradient.reshape(shape), expected.reshape(shape), uncertainty)
     if len(shape) == 2 and shape[0] == shape[1]:
         matrix = expected.reshape(shape)
         if part.symmetric:
@@ -256,9 +262,14 @@ def mistakes_without_equation(
         yield Mistake(MistakeKind.TRANSPOSED), matrix.T.ravel()
 
 
-def part_of_batch(gradient: Array, expected: Array) -> Iterator[Candidate]:
-    """Yield the gradient itself if some rows of it are right, and not all; with how many are."""
-    limit = 0.01 * distance(gradient, expected)
+def part_of_batch(gradient: Array, expected: Array, uncertainty: float) -> Iterator[Candidate]:
+    """Yield the gradient itself if some rows of it are right, and not all; with how many are.
+
+    A right row is as near to the expected one, in its own norm, as a right gradient is; no row of
+    that many is so near by chance.
+    """
+    unsure = min(BEYOND * uncertainty, BY_CHANCE / len(expected))
+    limit = min(max(ROUNDED, unsure), 0.01 * distance(gradient, expected))
     n_right = sum(
         distance(row, expected_row) <= limit and bool(expected_row.any())
         for row, expected_row in zip(gradient, expected, strict=True)
@@ -267,9 +278,23 @@ def part_of_batch(gradient: Array, expected: Array) -> Iterator[Candidate]:
         yield Mistake(MistakeKind.PART_OF_BATCH, (n_right, len(expected))), gradient.ravel()
 
 
-def mistakes_of_jacobian(jacobian: Array, expected: Array) -> Iterator[Candidate]:
+def rank_by_size(expected: Array, shape: Sequence[int], outputs: Sequence[Array]) -> int:
+    """Return a rank that the gap of a Jacobian has by its size alone, such as one of a wrong sign.
+
+    It is that of the expected Jacobian. In a matrix that is no batch, whose rows no output has, a
+    gradient is often a sum of outer products with a vector that is always the same: the gap of
+    each has the rank of one side.
+    """
+    rank = int(np.linalg.matrix_rank(expected, ROUNDED * norm(expected)))
+    is_batch = any(output.ndim > 1 and output.shape[0] == shape[0] for output in outputs)
+    return rank if len(shape) < 2 or is_batch else min(rank, *shape)
+
+
+def mistakes_of_jacobian(jacobian: Array, expected: Array, usual_rank: int) -> Iterator[Candidate]:
     """Yield mistakes with the Jacobian in a part that each leads to, also those that its zeros
     show: these with the Jacobian itself.
+
+    A gap whose rank is at most a third of the `usual_rank` is one of a term.
     """
     yield Mistake(MistakeKind.JACOBIAN_NOT_TRANSPOSED), expected.T
     present, needed = counting_entries(jacobian), counting_entries(expected)
@@ -285,7 +310,7 @@ def mistakes_of_jacobian(jacobian: Array, expected: Array) -> Iterator[Candidate
         yield Mistake(MistakeKind.NOT_ZERO), jacobian
     elif single_entries and needed.sum(1).max() > 1:
         yield Mistake(MistakeKind.OTHER_ENTRIES_MISSING), jacobian
-    elif 0 < 3 * rank <= min(jacobian.shape):
+    elif 0 < 3 * rank <= usual_rank:
         yield Mistake(MistakeKind.TERM_MISSING), jacobian
     yield from values_exchanged(jacobian, expected, needed)
     yield from own_factors(MistakeKind.OWN_FACTOR_OF_OUTPUT, jacobian, expected)

@@ -108,7 +108,8 @@ MISTAKES = {
     " straight-through estimator)",
     MistakeKind.OTHER_ENTRIES_MISSING: "how an output depends on other entries of the input is"
     " missing (through a mean, a sum or a norm)",
-    MistakeKind.TERM_MISSING: "a term is missing (a mean, a norm or a projection)",
+    MistakeKind.TERM_MISSING: "a term is missing or has another factor (a mean, a norm or a"
+    " projection)",
     MistakeKind.ANOTHER_VALUE: "another value of the forward pass (before an activation, not"
     " after)",
     MistakeKind.OWN_FACTOR_OF_OUTPUT: f"each output {OWN_FACTOR}",
