@@ -699,6 +699,14 @@ def test_what_cannot_be_the_truth_is_undecided() -> None:
     assert pudle.audit(off, X, residual=residual_of(WORSE)).verdict == "undecided"
 
 
+@pytest.mark.parametrize("missed, asked", [(0.1, True), (1e-4, False)])
+def test_an_equation_that_is_far_from_the_layers_is_asked_for(missed: float, asked: bool) -> None:
+    own = function(lambda x: iterated(x + missed), lambda d, z, x: tanh_adjoint(d, z, x + missed))
+    report = pudle.audit(own, X, step=tanh_step)
+    assert report.verdict == "inexact" and "it agrees with finite differences" in repr(report)
+    assert ("is this the equation of the layer?" in repr(report)) is asked, report
+
+
 def test_wrong_usage_is_told() -> None:
     with pytest.raises(pudle.InvalidArgument, match="2 entries where the layer returns 6"):
         pudle.audit(linear(INVERSE), X, residual=lambda z, x: equation(z, x)[:2])
@@ -750,6 +758,19 @@ def test_an_equation_that_fails_is_told_by_what_does_not_fit() -> None:
     assert pudle.audit(audited, BATCH.float(), residual=lambda z, x: z - audited(x)).verdict == (
         "right"
     )
+
+
+@pytest.mark.parametrize(
+    "residual",
+    [lambda z, x: SQUARE @ z - x, lambda z, x: z - x],
+    ids=["fails", "returns more entries"],
+)
+def test_a_layer_that_returns_a_value_is_told_to_return_the_solution_too(residual) -> None:
+    solution = linear(INVERSE)
+    with pytest.raises(pudle.InvalidArgument, match=r"a value and not z: let it return \(z, value"):
+        pudle.audit(lambda x: (solution(x) ** 2).sum(), X, residual=residual)
+    with pytest.raises(pudle.InvalidArgument, match="as many inputs as the layer, here 1"):
+        pudle.audit(lambda x: (x**2).sum(), X, residual=lambda z: z)
 
 
 def test_problems_are_audited_as_they_are() -> None:

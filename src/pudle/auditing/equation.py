@@ -230,7 +230,7 @@ class Equation:
         if after.shape != state.shape:
             raise InvalidArgument(
                 f"{self.name} returns {after.numel()} entries where the layer returns"
-                f" {state.numel()}: return as many"
+                f" {state.numel()}: {self.remedy_of_value() or 'return as many'}"
             )
         return after
 
@@ -244,10 +244,24 @@ class Equation:
                 "z and the inputs are in float64, and so are the parameters of the audited module"
                 f" meanwhile: let {self.name} use these, and convert other tensors to z.dtype"
             )
+        has_arguments = "positional argument" not in text
+        if has_arguments and (remedy := self.remedy_of_value()):
+            return remedy
         if any(word in text for word in SHAPE_WORDS):
             return f"let the layer return the z that {self.name} takes"
         n_inputs = len(self.layer.inputs)
         return f"it is called with z and as many inputs as the layer, here {n_inputs}"
+
+    def remedy_of_value(self) -> str:
+        """Return the advice on an equation of an inner solution where the layer returns a value
+        alone, one number; empty for any other layer.
+        """
+        if [output.ndim for output in self.outputs] != [0]:
+            return ""
+        return (
+            f"the layer returns a value and not z: let it return (z, value), which {self.name} then"
+            " takes, or write the equation of the value, residual = value - f(*inputs)"
+        )
 
     def step(self, state: Tensor, theta: Tensor) -> Tensor:
         """Advance a state by the step that was given, as `step_of_inputs` does.

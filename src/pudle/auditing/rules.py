@@ -18,7 +18,7 @@ from ..errors import InvalidArgument, first_line
 from .differences import BEYOND, RESOLVED
 from .distances import EXACT, ROUNDED, distance
 from .evidence import CALLS, MAX_JACOBIAN, LayerEvidence, PartEvidence
-from .expected import ExpectedGradient
+from .expected import ExpectedGradient, FromDifferences, Source
 from .layer import Array, only_single
 from .linearity import Nonlinearity, nonlinearities
 from .mistakes import Mistake, MistakeKind
@@ -44,6 +44,9 @@ from .verdicts import (
     Tightened,
     Verdict,
 )
+
+#: Share of its norm by which a solver seldom misses its solution.
+FAR_OFF = 0.01
 
 # --- on the gradient in one part
 
@@ -110,7 +113,7 @@ def right_for_what_is_computed(evidence: PartEvidence) -> Verdict | None:
                 "inexact",
                 difference_reason(evidence),
                 instead,
-                *solution_reasons(evidence),
+                *solution_reasons(evidence, computed.source),
             )
     return None
 
@@ -264,10 +267,16 @@ def difference_reason(evidence: PartEvidence) -> Reason:
     return Differs(evidence.error, expected.source, factor)
 
 
-def solution_reasons(evidence: PartEvidence) -> list[Reason]:
-    """Return the reason that the layer's solution is off, in a list, empty without an equation."""
+def solution_reasons(evidence: PartEvidence, agreeing: Source | None = None) -> list[Reason]:
+    """Return the reason that the layer's solution is off, in a list, empty without an equation.
+
+    The equation may be another than the layer's where it is off by more than `FAR_OFF`, and the
+    gradient agrees with the layer's own differences, the source `agreeing`.
+    """
     moved = evidence.expected.solution_moved
-    return [] if moved is None else [SolutionMoved(moved)]
+    if moved is None:
+        return []
+    return [SolutionMoved(moved, moved > FAR_OFF and isinstance(agreeing, FromDifferences))]
 
 
 def unexplained_reasons(evidence: PartEvidence) -> list[Reason]:

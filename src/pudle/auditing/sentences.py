@@ -284,7 +284,10 @@ def reason_in_words(reason: Reason) -> str:  # noqa: C901  # one case for each k
         case verdicts.AgreesInstead():
             return f"it agrees with {source_in_words(reason.source)}"
         case verdicts.SolutionMoved():
-            return f"the layer's solution is off by {number(reason.moved)}"
+            text = f"the layer's solution is off by {number(reason.moved)}"
+            if reason.perhaps_another_equation:
+                text += ": is this the equation of the layer? if so, its solver stops early"
+            return text
         case verdicts.SinglePrecisionNear():
             return SINGLE_PATH
         case verdicts.Tightened():

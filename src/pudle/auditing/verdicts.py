@@ -85,9 +85,12 @@ class AgreesInstead:
 
 @dataclass(frozen=True)
 class SolutionMoved:
-    """The layer's solution is off by this share of its norm."""
+    """The layer's solution is off by this share of its norm; the equation may be another than the
+    layer's if that is much, and the layer's own differences agree.
+    """
 
     moved: float
+    perhaps_another_equation: bool = False
 
 
 @dataclass(frozen=True)
