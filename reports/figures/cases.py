@@ -164,7 +164,8 @@ def over_seeds(results: Results, case: str, metrics: Sequence[str]) -> pd.DataFr
                 columns[f"{metric}_high"].append(high)
             columns["ms"].append(1e3 * measured.seconds.inside(depth))
             columns["mib"].append(measured.memory.inside(depth) / 2**20)
-    return pd.DataFrame(columns)
+    numbers = {name: np.array(columns[name], float) for name in (*metrics, *ends, "ms", "mib")}
+    return pd.DataFrame(columns | numbers)
 
 
 def curves(
@@ -213,23 +214,27 @@ def _coincidence(rows: pd.DataFrame, axis: Axis) -> str:
     medians that differ by 2% at most; an empty text if none. What the axis cannot show is no part
     of a line.
     """
-    medians = rows.pivot(index="depth", columns="estimator", values=axis.column)
+    # Plain arrays: pandas would take a hundred times as long for each of thousands of figures.
+    names, row_names = np.unique(rows["estimator"].to_numpy(str), return_inverse=True)
+    depths, row_depths = np.unique(rows["depth"].to_numpy(int), return_inverse=True)
+    medians = np.full((len(names), len(depths)), nan)
+    medians[row_names, row_depths] = rows[axis.column]
     if axis.scale == "log":
-        medians = medians[medians > 0]
-    medians = medians.dropna(axis="columns", how="all")
-    # Plain arrays: of twenty estimators pandas would compare each pair a hundred times as long.
+        medians[~(medians > 0)] = nan
     coinciding: list[tuple[Array, list[str]]] = []
-    for name, values in zip(medians.columns, medians.to_numpy(float).T, strict=True):
-        for other, names in coinciding:
+    for name, values in zip(names.tolist(), medians, strict=True):
+        if np.isnan(values).all():
+            continue
+        for other, same_line in coinciding:
             near = np.abs(values - other) <= SAME_LINE * np.abs(other)
             # What has a value at other depths has another line.
             if (near | (np.isnan(values) & np.isnan(other))).all():
-                names.append(str(name))
+                same_line.append(name)
                 break
         else:
-            coinciding.append((values, [str(name)]))
-    named = [text.listing(names) for _, names in coinciding if len(names) > 1]
-    return " ".join(f"Against depth the lines of {names} coincide." for names in named)
+            coinciding.append((values, [name]))
+    listed = [text.listing(names) for _, names in coinciding if len(names) > 1]
+    return " ".join(f"Against depth the lines of {names} coincide." for names in listed)
 
 
 def windows(results: Results, case: str) -> Iterator[Figure]:

@@ -210,7 +210,7 @@ def _case(
     """
     results, case = report.results, report.results.cases[case_tables.name]
     metrics = ["relative_error"] if condensed else results.metrics
-    figure = chart(cases.curves(results, report.summary, case_tables.name, metrics), "#panels")
+    figure = chart(cases.curves(results, case_tables.rows, case_tables.name, metrics), "#panels")
     if not condensed:
         figure["seeds"] = cases.seeds(results, case_tables.name)
     reasons = {"reason": [row.reason for row in case_tables.rows]}
