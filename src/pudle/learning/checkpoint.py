@@ -18,7 +18,7 @@ from .run import Counts, LearningRun
 
 CHECKPOINT, HISTORY_FILE, DICTIONARY_FILE = "checkpoint.pt", "history.csv", "dictionary.npy"
 #: Version of the checkpoint's content.
-SCHEMA = 5
+SCHEMA = 6
 
 
 def _restore(run: LearningRun, stored: Mapping[str, Any]) -> None:
@@ -28,7 +28,8 @@ def _restore(run: LearningRun, stored: Mapping[str, Any]) -> None:
     run.counts = msgspec.convert({name: stored[name] for name in Counts.__struct_fields__}, Counts)
     run.theta.data.copy_(stored["theta"])
     if run.codes is not None:
-        run.codes.copy_(stored["codes"].to_dense())
+        places, values = stored["codes"]
+        run.codes.zero_()[places] = values
     run.optimizer.load_state_dict(stored["optimizer"])
     run.schedule.load_state_dict(stored["schedule"])
     run.evaluated = run.counts.step > 0
@@ -41,13 +42,18 @@ def save(run: LearningRun, folder: Path) -> None:
     import pandas as pd  # lists of experiments do without
 
     content, dictionary = io.BytesIO(), io.BytesIO()
+    codes = None
+    if run.codes is not None:
+        # Most are zero. Not as a sparse tensor: some versions of torch warn when they read one.
+        places = run.codes.nonzero(as_tuple=True)
+        codes = places, run.codes[places]
     state = {
         **msgspec.structs.asdict(run.counts),
         "configuration": run.configuration,
         "theta": run.theta.detach(),
         "optimizer": run.optimizer.state_dict(),
         "schedule": run.schedule.state_dict(),
-        "codes": None if run.codes is None else run.codes.to_sparse(),
+        "codes": codes,
     }
     torch.save(state, content)
     np.save(dictionary, run.dictionary.cpu().numpy())
