@@ -3,6 +3,7 @@
 import functools
 import inspect
 import operator
+import os
 import re
 import runpy
 import time
@@ -23,6 +24,7 @@ from pudle.auditing.command import audit_target
 from pudle.auditing.mistakes import LikelyMistakes, Mistake, MistakeKind, likeliest
 from pudle.measuring.case import Case
 from pudle.testing import assert_gradient
+from pudle.workers import Process
 
 PUBLISHED = runpy.run_path(str(ROOT / "examples" / "audit" / "published.py"))
 drawn, function = PUBLISHED["drawn"], PUBLISHED["layer"]
@@ -804,6 +806,16 @@ def problem():
 """
 
 
+@pytest.fixture(scope="module")
+def supervisor_with_torch():
+    """Let the supervisor of this process import what an audit needs, once for all: each worker of
+    `pudle audit` would take more than a second for it.
+    """
+    with Process(os.getpid, module="pudle.auditing.audit") as process:
+        assert process.wait() == 0
+
+
+@pytest.mark.usefixtures("supervisor_with_torch")
 def test_a_run_and_an_advice_name_the_audit_where_a_step_is_wrong(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(OWN)
@@ -822,6 +834,7 @@ def test_a_run_and_an_advice_name_the_audit_where_a_step_is_wrong(tmp_path, monk
     assert "wrt cannot be given for a problem" in refused.stderr
 
 
+@pytest.mark.usefixtures("supervisor_with_torch")
 @pytest.mark.parametrize(
     "layer, code, says",
     [
@@ -913,6 +926,7 @@ def doubled(x):
 """
 
 
+@pytest.mark.usefixtures("supervisor_with_torch")
 @pytest.mark.parametrize("target, name", [("mine.py:other", "other"), ("mine.py", "layer")])
 def test_a_name_that_a_file_lacks_is_wrong_usage(tmp_path, target, name) -> None:
     (tmp_path / "mine.py").write_text(LAYERS_IN_FILE)
