@@ -23,7 +23,7 @@ from pudle.measuring.case import DTYPES, Case
 from pudle.measuring.history import configure
 from pudle.measuring.meters import problem_and_algorithm
 from pudle.measuring.provenance import installed_commit
-from pudle.measuring.results.cost import EstimateCost
+from pudle.measuring.results.cost import PRELOADED, EstimateCost
 from pudle.measuring.results.score import ScoreRecord, Scores
 from pudle.measuring.run import Run
 from pudle.measuring.selection import SELECTION_VARIABLE, Selection
@@ -148,7 +148,7 @@ class _Cells:
                 run.begin()
                 # For `asv publish`, as after `pudle run`.
                 configure(run.folder, ROOT, str(ROOT / "bench"))
-            with Pool(os.cpu_count() or 1) as pool:
+            with Pool(os.cpu_count() or 1, module=PRELOADED) as pool:
                 run.fill(pool)
 
     setup_cache.timeout = MOST_FILLING  # type: ignore[attr-defined]  # asv reads it there

@@ -330,12 +330,14 @@ class Pool(_Calls, _Ending):
     leave anything behind in a process: another working folder, another default of torch, a patched
     method. The jobs of an owner follow each other, those of built-in code first.
 
-    By default they have the modules of this package that the first job needs; `start` may start
-    them elsewhere, as processes that call `work`.
+    By default they have the `module` of this package, or the one that the first job calls; `start`
+    may start them elsewhere, as processes that call `work`.
     """
 
-    def __init__(self, size: int, start: Callable[[], Process] | None = None) -> None:
-        self.size, self.start = size, start
+    def __init__(
+        self, size: int, start: Callable[[], Process] | None = None, *, module: str = ""
+    ) -> None:
+        self.size, self.start, self.module = size, start, module
         self.idle: list[Process] = []
         self.n_busy = 0
         self.lock = threading.Lock()
@@ -373,11 +375,11 @@ class Pool(_Calls, _Ending):
                 outgoing.end()
             if not process:
                 # Of a function with some arguments given, what it calls.
-                module = getattr(job.function, "func", job.function).__module__
+                called = getattr(job.function, "func", job.function).__module__
                 process = (
                     self.start()
                     if self.start
-                    else Process(work, env=os.environ | ONE_THREAD, module=module)
+                    else Process(work, env=os.environ | ONE_THREAD, module=self.module or called)
                 )
             process.owners = job.owners
             busy.add(process)

@@ -22,7 +22,7 @@ from pudle.measuring import sources
 from pudle.measuring.case import Case
 from pudle.measuring.execution import execute
 from pudle.measuring.experiment import ExperimentResult
-from pudle.measuring.results.cost import EstimateCost
+from pudle.measuring.results.cost import PRELOADED, EstimateCost
 from pudle.measuring.results.experiment import CarriedExperiment
 from pudle.measuring.results.reference import CaseReference
 from pudle.measuring.results.score import Scores
@@ -97,6 +97,12 @@ def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path,
     some = Run(selected("raises", "refuses", "alternating", "dies", costs=()), store)
     labels = [[task.label for task in stage.tasks] for stage in some.missing()]
     assert labels == [["kernels"], ["raises on tiny", "dies on tiny"], [], [], []]
+
+
+@pytest.mark.parametrize("module", ["sympy", "numba.cpython.randomimpl"])
+def test_workers_begin_with_what_torch_and_numba_import_at_their_first_use(module):
+    with Pool(1, module=PRELOADED) as pool:
+        assert pool.call(60.0, eval, f"{module!r} in __import__('sys').modules").result
 
 
 def test_stages_follow_what_they_need(store):

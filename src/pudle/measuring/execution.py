@@ -14,7 +14,7 @@ from .experiment import ExperimentResult, ProgressCallback, silent
 from .grouping import grouped
 from .history import update_history
 from .provenance import NoRepository, installed_commit, repository, results_home
-from .results.cost import NO_KERNEL
+from .results.cost import NO_KERNEL, PRELOADED
 from .results.experiment import CarriedExperiment
 from .results.reference import CaseReference
 from .run import Run
@@ -94,7 +94,7 @@ def execute(
         run = Run(selection, store)
         run.begin()
         os.environ.update(ONE_THREAD)
-        with cluster or Pool(workers) as executor:
+        with cluster or Pool(workers, module=PRELOADED) as executor:
             measured_now = run.fill(
                 executor,
                 workers=workers,

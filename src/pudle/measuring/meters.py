@@ -97,13 +97,19 @@ def _draw_problem(case: Case, device: str) -> Problem:
     # The cache would keep the problem before until this one is drawn.
     _draw_problem.cache_clear()
     problem = case.make_problem(case.seeds[0], device)
-    # At the first gradient of each kind torch imports parts of itself: copies then have them.
+    take_first_gradients()
+    return problem
+
+
+def take_first_gradients() -> None:
+    """Take a gradient of each kind, at the first of which torch imports parts of itself, for half a
+    second: copies of this process then have them.
+    """
     leaf = torch.ones(1, requires_grad=True)
     torch.autograd.grad(2 * leaf, leaf, torch.ones(1))
     torch.func.vmap(lambda tangent: directional_derivative(torch.sin, leaf.detach(), tangent))(
         torch.ones(1, 1)
     )
-    return problem
 
 
 def touch(estimator: GradientEstimator, problem: Problem, algorithm: Algorithm, depth: int) -> None:

@@ -22,7 +22,7 @@ from .check_results import check_status, key_of
 from .experiment import ProgressCallback, silent
 from .naming import labels
 from .plan import Plan
-from .results.cost import EstimateCost
+from .results.cost import PRELOADED, EstimateCost
 from .results.experiment import CarriedExperiment
 from .results.reference import CaseReference
 from .results.result import RecordedResult, Result
@@ -181,7 +181,9 @@ class Run:
                 stage_executor = executor
                 if stage.n_fresh_processes and not isinstance(executor, InProcess):
                     number = min(stage.n_fresh_processes, workers or stage.n_fresh_processes)
-                    stage_executor = stack.enter_context(Pool(number, stage.start))
+                    stage_executor = stack.enter_context(
+                        Pool(number, stage.start, module=PRELOADED)
+                    )
                 outcomes = stage_executor.run([task.job for task in stage.tasks])
                 stack.enter_context(contextlib.closing(outcomes))
                 for n_done, (task, outcome) in enumerate(outcomes, 1):

@@ -44,6 +44,8 @@ from .result import EstimatorResult
 if TYPE_CHECKING:
     from ..store import Store
 
+#: The module that workers have loaded when they begin.
+PRELOADED = "pudle.measuring.preloaded"
 #: Why a time on the torch path is skipped where that path is the only one.
 NO_KERNEL = "no kernel applies here: the time is that of the torch path"
 #: Rounds of the times of a problem at least. A depth gets more, up to so many, and until all have
@@ -212,7 +214,7 @@ def start_for_memories() -> Process:
     """Start a worker process that measures memories alone, in one thread, and gives memory back as
     soon as it is free: blocks that stay in the heap would serve later estimates.
     """
-    return Process(_measure_memories, env=os.environ | ONE_THREAD, module=__name__)
+    return Process(_measure_memories, env=os.environ | ONE_THREAD, module=PRELOADED)
 
 
 def _measure_memories() -> None:
