@@ -265,71 +265,6 @@ def test_the_first_screen_answers_for_every_case_and_nothing_is_loaded(browser, 
     assert all(url.startswith(("data:", "about:")) for url in asked - {address})
 
 
-@pytest.mark.parametrize("address_of", ["address", "runs_address"])
-def test_nothing_is_wider_than_the_window(browser, request, address_of):
-    browser.open(request.getfixturevalue(address_of))
-    for size in (DESKTOP, PHONE):
-        browser.resize(size)
-        browser.run("document.querySelector('.bar details').open = true")
-        width = "return [innerWidth, document.documentElement.scrollWidth]"
-        assert browser.run(width) == [size[0], size[0]]
-        # Only the content of a box that scrolls by itself, and by keyboard, may stick out.
-        script = """const boxes = [...document.querySelectorAll("main .scroll")];
-        return [...document.querySelectorAll("body *")].filter(e => !e.closest(".scroll, svg") &&
-          e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))
-        .concat(boxes.filter(e => e.scrollWidth > e.clientWidth && !(e.tabIndex === 0 &&
-          e.role === "region" && e.ariaLabel)).map(e => e.outerHTML.slice(0, 80)))
-        // Where a table goes on, a shadow says so; the answers and their budgets fit.
-        .concat(boxes.filter(e => e.scrollWidth > e.clientWidth && e.closest(".table") &&
-          (e.closest(".folds") || getComputedStyle(e).backgroundImage === "none"))
-          .map(e => e.outerHTML.slice(0, 80)))"""
-        assert browser.run(script) == []
-
-
-def test_a_chart_that_goes_on_has_a_shadow_and_its_legend_fits(browser, tmp_path_factory):
-    """On a phone, where more than one column of the matrix is seen beside long names."""
-    named = case("bernoulli_gaussian-active_set-reconstruction", dataset="bernoulli_gaussian")
-    home = write(tmp_path_factory.mktemp("long"), [record(named, name) for name in CURVES])
-    write_costs(home, [*CURVES], [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 1.0, 2.0], names=[named["name"]])
-    browser.open(written(tmp_path_factory, Report(load(home, "quick"))), PHONE)
-    script = """const scroll = document.querySelector("#across .scroll"), {parentNode} = scroll;
-    const shaded = (side) => getComputedStyle(parentNode, side).content !== "none";
-    const edge = scroll.getBoundingClientRect().right;
-    const right = (query) => scroll.querySelector(query).getBoundingClientRect().right;
-    return [scroll.scrollWidth > scroll.clientWidth, shaded("::before"), shaded("::after"),
-      right(".role-legend-gradient") < edge && right(".role-legend-title") < edge,
-      [...scroll.querySelectorAll(".mark-rect path")].filter((e) =>
-        e.getBoundingClientRect().right < edge).length]"""
-    *facts, columns = browser.run(script)
-    assert facts == [True, False, True, True] and columns >= 2
-    end = "const e = document.querySelector('#across .scroll'); e.scrollLeft = e.scrollWidth"
-    browser.run(end)
-    wait_for(lambda: browser.run(script)[1:3] == [True, False])
-
-
-def test_a_part_of_the_figures_says_so_in_print_and_its_legend_has_no_more(
-    browser, tmp_path_factory
-):
-    """Of eight cases six are drawn at a time; only the other two have a line of `backprop`."""
-    names = [f"part-{number}" for number in range(8)]
-    records = [
-        record(case(name, dataset=f"part_{name[-1]}(n=10)"), estimator)
-        for name in names
-        for estimator in ("alternating", *(["backprop"] if name > "part-5" else []))
-    ]
-    home = write(tmp_path_factory.mktemp("part"), records)
-    browser.open(written(tmp_path_factory, Report(load(home, "quick"))), DESKTOP)
-    assert browser.visible(".printed") == []
-    assert browser.visible("#legend button") == ["alternating"]
-    browser.cdp("Emulation.setEmulatedMedia", {"media": "print"})
-    try:
-        assert browser.visible(".printed") == ["Printed: cases 1 to 6 of 8."]
-    finally:
-        browser.cdp("Emulation.setEmulatedMedia", {"media": ""})
-    browser.press("#panel-pages button:last-child")
-    assert browser.visible("#legend button") == ["alternating", "backprop"]
-
-
 def test_print_leaves_out_what_paper_cannot_do(page):
     page.cdp("Emulation.setEmulatedMedia", {"media": "print"})
     try:
@@ -348,25 +283,6 @@ def test_print_leaves_out_what_paper_cannot_do(page):
         assert len(page.visible(f"{marked} svg.look")) == len(page.visible(marked)) > 0
     finally:
         page.cdp("Emulation.setEmulatedMedia", {"media": ""})
-
-
-def test_without_scripts_answers_tables_and_a_picture_are_there(page):
-    page.cdp("Emulation.setScriptExecutionDisabled", {"value": True})
-    try:
-        page.driver.refresh()
-        assert page.visible(".bar, .chooser, .pager, #figures") == []
-        assert len(page.visible("#answer-table tbody tr")) == len(CASES)
-        assert "need JavaScript" in page.visible("noscript p, .warning")[0]
-        assert page.column("section[aria-labelledby=case] details[open]", 0) == list(CURVES)
-        picture = page.find("img.overview")
-        assert page.run("return arguments[0].naturalWidth", picture) > 500
-        for name in ("budgets", "rates", "references"):
-            assert NAMES[0] in page.column(f"[aria-labelledby={name}]", 0)
-        assert "ValueError: planted" in page.find("[data-table='page:problems'] table").text
-        assert len(page.column("[data-table='page:recovery-0-0']", 0)) > 1
-    finally:
-        page.cdp("Emulation.setScriptExecutionDisabled", {"value": False})
-        page.driver.get("about:blank")
 
 
 def test_charts_say_their_values_on_hover_and_in_words(page, report):
@@ -486,7 +402,7 @@ def test_an_address_restores_the_whole_state(page, address):
     page.open(f"{address}#?loss=nothing&without=nobody&run=7&case=none&dataset=other(n%3D10)")
     assert len(page.answers()) == 2
     for wrong in ("", "abc"):
-        page.open(f"{address}#?error={wrong}")
+        page.change("location.hash = arguments[0]", f"?error={wrong}")
         (told,) = page.visible(".bar output")
         assert "is no choice" in told and page.address == address
         assert len(page.answers()) == len(CASES)
@@ -521,20 +437,6 @@ def test_a_case_opens_into_its_details_and_its_table_sorts(page, report):
     assert page.run("return document.activeElement.closest('th').ariaSort") == "descending"
 
 
-def test_notes_below_a_figure_are_those_of_its_quantity_and_axis(browser, runs_address):
-    """In the two runs many errors coincide, and no memories do."""
-    browser.open(runs_address)
-    script = """return Object.fromEntries([...document.querySelectorAll("#case-figures figure")]
-    .map((e) => [e.querySelector("strong").textContent, e.querySelector(".note").textContent]))"""
-    case = browser.run("return document.querySelector('#choose-case').options[1].value")
-    browser.choose(case=case)
-    notes = browser.run(script)
-    assert "coincide" in notes["relative error of the gradient"]
-    assert notes["added peak memory (MiB)"] == ""
-    browser.choose(x="ms")
-    assert "coincide" not in str(browser.run(script))
-
-
 def test_a_figure_is_enlarged_and_downloaded(page, tmp_path):
     allowed = {"behavior": "allow", "downloadPath": str(tmp_path)}
     page.cdp("Page.setDownloadBehavior", allowed)
@@ -553,15 +455,26 @@ def test_a_figure_is_enlarged_and_downloaded(page, tmp_path):
     assert page.run("return document.activeElement.textContent") == "enlarge"
 
 
-def test_the_address_keeps_which_of_several_runs_is_shown(browser, runs_address):
-    browser.open(runs_address)
-    assert browser.column("[data-table='page:runs']", 0) == ["first", "second"]
-    assert browser.visible(".badge") == ["limit"]
-    first = browser.answers()
-    browser.choose(run="1")
-    second = browser.answers()
-    browser.open(browser.address)
-    assert browser.answers() == second != first
+# -- what leaves the page, or needs another one: last, because loading it takes longest
+
+
+def test_without_scripts_answers_tables_and_a_picture_are_there(page):
+    page.cdp("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        page.driver.refresh()
+        assert page.visible(".bar, .chooser, .pager, #figures") == []
+        assert len(page.visible("#answer-table tbody tr")) == len(CASES)
+        assert "need JavaScript" in page.visible("noscript p, .warning")[0]
+        assert page.column("section[aria-labelledby=case] details[open]", 0) == list(CURVES)
+        picture = page.find("img.overview")
+        assert page.run("return arguments[0].naturalWidth", picture) > 500
+        for name in ("budgets", "rates", "references"):
+            assert NAMES[0] in page.column(f"[aria-labelledby={name}]", 0)
+        assert "ValueError: planted" in page.find("[data-table='page:problems'] table").text
+        assert len(page.column("[data-table='page:recovery-0-0']", 0)) > 1
+    finally:
+        page.cdp("Emulation.setScriptExecutionDisabled", {"value": False})
+        page.driver.get("about:blank")
 
 
 def test_policy_is_enforced(page):
@@ -585,6 +498,96 @@ def test_policy_is_enforced(page):
     sent = [event for event in events if event["method"] == "Network.responseReceived"]
     assert not any("127.0.0.1" in event["params"]["response"]["url"] for event in sent)
     page.driver.get("about:blank")
+
+
+def test_the_address_keeps_which_of_several_runs_is_shown(browser, runs_address):
+    browser.open(runs_address)
+    assert browser.column("[data-table='page:runs']", 0) == ["first", "second"]
+    assert browser.visible(".badge") == ["limit"]
+    first = browser.answers()
+    browser.choose(run="1")
+    second = browser.answers()
+    browser.open(browser.address)
+    assert browser.answers() == second != first
+
+
+def test_notes_below_a_figure_are_those_of_its_quantity_and_axis(browser, runs_address):
+    """In the two runs many errors coincide, and no memories do."""
+    browser.open(runs_address)
+    script = """return Object.fromEntries([...document.querySelectorAll("#case-figures figure")]
+    .map((e) => [e.querySelector("strong").textContent, e.querySelector(".note").textContent]))"""
+    case = browser.run("return document.querySelector('#choose-case').options[1].value")
+    browser.choose(case=case)
+    notes = browser.run(script)
+    assert "coincide" in notes["relative error of the gradient"]
+    assert notes["added peak memory (MiB)"] == ""
+    browser.choose(x="ms")
+    assert "coincide" not in str(browser.run(script))
+
+
+@pytest.mark.parametrize("address_of", ["address", "runs_address"])
+def test_nothing_is_wider_than_the_window(browser, request, address_of):
+    browser.open(request.getfixturevalue(address_of))
+    for size in (DESKTOP, PHONE):
+        browser.resize(size)
+        browser.run("document.querySelector('.bar details').open = true")
+        width = "return [innerWidth, document.documentElement.scrollWidth]"
+        assert browser.run(width) == [size[0], size[0]]
+        # Only the content of a box that scrolls by itself, and by keyboard, may stick out.
+        script = """const boxes = [...document.querySelectorAll("main .scroll")];
+        return [...document.querySelectorAll("body *")].filter(e => !e.closest(".scroll, svg") &&
+          e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))
+        .concat(boxes.filter(e => e.scrollWidth > e.clientWidth && !(e.tabIndex === 0 &&
+          e.role === "region" && e.ariaLabel)).map(e => e.outerHTML.slice(0, 80)))
+        // Where a table goes on, a shadow says so; the answers and their budgets fit.
+        .concat(boxes.filter(e => e.scrollWidth > e.clientWidth && e.closest(".table") &&
+          (e.closest(".folds") || getComputedStyle(e).backgroundImage === "none"))
+          .map(e => e.outerHTML.slice(0, 80)))"""
+        assert browser.run(script) == []
+
+
+def test_a_chart_that_goes_on_has_a_shadow_and_its_legend_fits(browser, tmp_path_factory):
+    """On a phone, where more than one column of the matrix is seen beside long names."""
+    named = case("bernoulli_gaussian-active_set-reconstruction", dataset="bernoulli_gaussian")
+    home = write(tmp_path_factory.mktemp("long"), [record(named, name) for name in CURVES])
+    write_costs(home, [*CURVES], [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 1.0, 2.0], names=[named["name"]])
+    browser.open(written(tmp_path_factory, Report(load(home, "quick"))), PHONE)
+    script = """const scroll = document.querySelector("#across .scroll"), {parentNode} = scroll;
+    const shaded = (side) => getComputedStyle(parentNode, side).content !== "none";
+    const edge = scroll.getBoundingClientRect().right;
+    const right = (query) => scroll.querySelector(query).getBoundingClientRect().right;
+    return [scroll.scrollWidth > scroll.clientWidth, shaded("::before"), shaded("::after"),
+      right(".role-legend-gradient") < edge && right(".role-legend-title") < edge,
+      [...scroll.querySelectorAll(".mark-rect path")].filter((e) =>
+        e.getBoundingClientRect().right < edge).length]"""
+    *facts, columns = browser.run(script)
+    assert facts == [True, False, True, True] and columns >= 2
+    end = "const e = document.querySelector('#across .scroll'); e.scrollLeft = e.scrollWidth"
+    browser.run(end)
+    wait_for(lambda: browser.run(script)[1:3] == [True, False])
+
+
+def test_a_part_of_the_figures_says_so_in_print_and_its_legend_has_no_more(
+    browser, tmp_path_factory
+):
+    """Of eight cases six are drawn at a time; only the other two have a line of `backprop`."""
+    names = [f"part-{number}" for number in range(8)]
+    records = [
+        record(case(name, dataset=f"part_{name[-1]}(n=10)"), estimator)
+        for name in names
+        for estimator in ("alternating", *(["backprop"] if name > "part-5" else []))
+    ]
+    home = write(tmp_path_factory.mktemp("part"), records)
+    browser.open(written(tmp_path_factory, Report(load(home, "quick"))), DESKTOP)
+    assert browser.visible(".printed") == []
+    assert browser.visible("#legend button") == ["alternating"]
+    browser.cdp("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert browser.visible(".printed") == ["Printed: cases 1 to 6 of 8."]
+    finally:
+        browser.cdp("Emulation.setEmulatedMedia", {"media": ""})
+    browser.press("#panel-pages button:last-child")
+    assert browser.visible("#legend button") == ["alternating", "backprop"]
 
 
 # -- for everyone
