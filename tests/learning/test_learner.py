@@ -10,9 +10,10 @@ import torch
 from support.oracles.comparisons import refusal
 from support.problems.learning import Watched, assert_same, planted, untimed
 from support.problems.small_problems import ridge_problem
+from threadpoolctl import threadpool_limits
 
 import pudle
-from pudle import Learner, LearningWarning
+from pudle import Learner, LearningWarning, threads
 from pudle.learning.checkpoint import DICTIONARY_FILE, HISTORY_FILE
 from pudle.learning.run import HISTORY, Measure
 
@@ -27,6 +28,22 @@ def test_an_epoch_is_every_sample_once_in_an_order_of_its_own():
     in_order = problem.observations[problem.observations[:, 0].argsort()]
     for epoch in (first, second):
         assert torch.equal(epoch[epoch[:, 0].argsort()], in_order)
+
+
+def test_a_history_does_not_depend_on_the_number_of_threads(monkeypatch):
+    """Recovery errors of a large dictionary are sums that several threads would split."""
+    monkeypatch.setattr(threads, "number_of_cores", lambda: 7)
+    problem = planted(n_samples=700, n_features=400, n_components=700)
+    learner = Learner("backprop", "ista", 3, epochs=1, batch=350)
+    before, trained = torch.get_num_threads(), []
+    try:
+        for number in (1, 7):
+            torch.set_num_threads(number)
+            with threadpool_limits(number):
+                trained.append(learner.fit(problem))
+    finally:
+        torch.set_num_threads(before)
+    assert_same(*trained)
 
 
 def test_the_same_again_is_the_same_and_another_seed_is_not():

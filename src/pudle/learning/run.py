@@ -25,7 +25,7 @@ from ..estimator import Estimate, GradientEstimator
 from ..problems import Problem
 from ..problems.l1 import DictionaryProblem
 from ..streams import generator
-from ..threads import threads_for, torch_threads
+from ..threads import single_thread, torch_threads
 from ..validation import as_tensor
 from .matching import float64_array, match_atoms
 from .optimizers import Optimizer, Schedule
@@ -408,18 +408,13 @@ class LearningRun:
             raise Diverged(failure)
         return total
 
+    @single_thread()
     def record(self) -> None:
-        """Add a row to the history, with means over the steps since the last one, which then begin
-        anew, and with what is measured now.
-        """
-        with threads_for(math.prod(self.problem.code_shape)):
-            self._record()
+        """Add a row to the history, with means over the samples since the row before, whose sums
+        begin anew; the errors of recovery and the measures of the run add their columns.
 
-    def _record(self) -> None:
-        """Add the row of this step, in as many threads as are set.
-
-        Its loss and gradient norm are means over the samples since the row before, whose sums begin
-        anew; the errors of recovery and the measures of the run add their columns.
+        Torch and dense products have one thread meanwhile: a history has the same bits with any
+        number of them.
         """
         counts, weight = self.counts, self.counts.weight or math.nan
         row = dict.fromkeys(HISTORY, math.nan) | {
