@@ -155,17 +155,37 @@ def test_several_tensors_as_theta_are_refused_with_the_way_out():
     assert "theta is a dict" in text and "torch.func.functional_call" in text
 
 
+@pytest.mark.parametrize("size", [1, LARGE])
 @pytest.mark.parametrize(
-    "factor, stable, growth", [(0.5, True, 1.0), (0.9, True, 1.0), (-1.5, False, None)]
+    "factor, stable, growth",
+    # A single product with 1e-6 shows that powers decay.
+    [(0.5, True, 1.0), (0.9, True, 1.0), (1e-6, True, 1.0), (-1.5, False, None)],
 )
-def test_powers_of_a_number_are_those_of_the_number(factor, stable, growth):
+def test_powers_of_a_number_are_those_of_the_number(factor, stable, growth, size):
     """The largest of all powers of a contraction is the zeroth, which is one."""
-    seen = stability(Linearized(lambda z: z - factor * z, torch.zeros(1, 1).double(), joint=True))
+    codes = torch.zeros(1, size).double()
+    seen = stability(Linearized(lambda z: z - factor * z, codes, joint=True))
     assert seen.stable is stable and seen.radius == pytest.approx(abs(factor))
     assert growth is None or seen.growth == growth
 
 
-def test_a_step_that_loses_all_digits_at_once_is_not_stable():
-    codes = torch.zeros(1, 3).double()
+@pytest.mark.parametrize("size", [3, LARGE])
+def test_a_step_that_loses_all_digits_at_once_is_not_stable(size):
+    codes = torch.zeros(1, size).double()
     seen = stability(Linearized(lambda z: z - 1e17 * z, codes, joint=True))
     assert not seen.stable and seen.radius == pytest.approx(1e17)
+
+
+@pytest.mark.parametrize("solution", [None, lambda theta: theta.sum() * torch.ones(LARGE).double()])
+def test_a_step_that_all_but_forgets_its_state_has_a_reference(solution):
+    """One product decides on its stability, whichever reference is asked for."""
+    problem = pudle.FixedPoint(
+        torch.ones(3).double(),
+        lambda z, theta: theta.sum() + 1e-6 * (z - theta.sum()),
+        lambda z, theta: z.square().sum(),
+        torch.zeros(LARGE).double(),
+        solution=solution,
+    )
+    reference = pudle.reference(problem)
+    assert reference.status == ("certified" if solution else "limit"), reference.reason
+    assert torch.allclose(reference.gradient, torch.full((3,), 6.0 * LARGE).double())

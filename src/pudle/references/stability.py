@@ -105,10 +105,13 @@ def _by_products(system: Linearized) -> Stability:
 
 
 def _rate(sizes: list[float]) -> float:
-    """Return the factor by which sizes grew in each of the later half of the steps, on average; the
-    last size itself where it is zero or not finite.
+    """Return the geometric mean of the factors by which sizes grew in the later half of the steps
+    between them, of one step at least; the last size itself where it is zero or not finite.
+
+    There must be two sizes or more.
     """
-    middle = len(sizes) // 2
     if not (sizes[-1] and math.isfinite(sizes[-1])):
         return sizes[-1]
-    return float((sizes[-1] / sizes[middle]) ** (1 / (len(sizes) - 1 - middle)))
+    n_steps = len(sizes) - 1
+    first = n_steps // 2
+    return float((sizes[-1] / sizes[first]) ** (1 / (n_steps - first)))
