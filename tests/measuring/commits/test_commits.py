@@ -15,6 +15,8 @@ from pudle.measuring.commits import pair, script, turns
 from pudle.measuring.commits.pair import CommitSide, _request_at, timed_cells
 from pudle.measuring.options import Options
 from pudle.measuring.store import locked
+from pudle.measuring.stored_files import CommitRounds
+from pudle.reports.compare.sides import load_pair
 from pudle.workers import Outcome
 
 
@@ -247,6 +249,19 @@ def test_an_estimator_in_a_file_is_that_of_each_commit_where_it_has_one(tmp_path
     specs = ["kept.py", "../new.py", f"{tmp_path}/other.py"]
     request = _request_at(tree, root, "quick", Options(specs))
     assert request["estimators"] == ("lib/kept.py", f"{root}/new.py", f"{tmp_path}/other.py")
+
+
+def test_results_of_another_profile_stay_beside_their_times(requested, tmp_path):
+    """Without them the times made `pudle compare` of that profile say that neither commit had a
+    case.
+    """
+    other = pair.CommitPair(tmp_path, "b" * 40, "c" * 40, "paper")
+    for side in ("base", "head"):
+        folder = other.side(side)
+        write(folder.with_name("quick"), blank()).rename(folder)
+    CommitRounds(rounds=[]).write(other.rounds_path)
+    requested({"base": ("ok", blank()), "head": ("ok", blank())}, minutes=-1)
+    assert other.read().rounds == [] and all(side.rows for side in load_pair(other))
 
 
 def test_what_comparisons_have_left_that_were_killed_is_swept(requested, tmp_path):

@@ -240,8 +240,8 @@ class CommitPair:
             self.sweep_unfinished()
             for name, commit in (("base", self.base), ("head", self.head)):
                 # Nothing is reused: the keys of stored scores do not cover the packages that both
-                # sides share.
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+                # sides share. Other profiles have results and times of their own.
+                shutil.rmtree(self.side(name), ignore_errors=True)
                 label = f"{name} {commit[:8]}"
                 log(f"building {label}")
                 build = build_commit(root, commit, self.folder / f"{name}-build", label)
