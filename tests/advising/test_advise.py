@@ -15,7 +15,7 @@ from support.oracles import in_numpy
 
 import pudle
 from pudle.advising.advice import Advice, Choice
-from pudle.advising.advise import compare_times
+from pudle.advising.advise import compare_times, train_shortly
 from pudle.advising.candidates import list_candidates, suitable_algorithms
 from pudle.answers import NO_CURVE, Line, Measured, Requirement, Rounds
 from pudle.datasets.ridge import RidgeRegression
@@ -247,3 +247,45 @@ def test_algorithms_that_suit_a_problem_lead_to_its_minimizer(dataset, lead):
     found = [each.name for each in suitable_algorithms(made.problem(made.losses[0]))]
     assert found[0] == lead[0] and {*lead} <= {*found}
     assert not {"noodl", "iteration"} & {*found} - {*lead}
+
+
+@dataclass(frozen=True)
+class BreaksInTraining(pudle.GradientEstimator):
+    """Backpropagation, and NaN from the step on that begins so far from the start."""
+
+    distance: float
+
+    name = "breaks_in_training"
+    computes = "unrolled"
+
+    def estimate(self, problem, algorithm, depth):
+        result = pudle.make_estimator("backprop").estimate(problem, algorithm, depth)
+        moved = (problem.dictionary - pudle.make_dataset(SMALL).problem("lasso").dictionary).norm()
+        gradient = result.gradient * (math.nan if moved >= self.distance else 1)
+        return dataclasses.replace(result, gradient=gradient)
+
+
+@pytest.mark.parametrize("distance", [0.0, 1e-9, 0.1])
+def test_a_short_training_that_diverges_confirms_nothing(distance):
+    """The loss of the steps before stood for that of all: the advice then held with half of the
+    decrease.
+    """
+    start = pudle.make_dataset(SMALL).problem("lasso")
+    breaks = Choice(BreaksInTraining(distance), pudle.Ista(), 20, 0.1)
+    whole = Choice(pudle.make_estimator("backprop"), pudle.Ista(), 20, 0.1)
+    empty = Advice(SMALL, Requirement(0.1))
+    for chosen, rival, holds, verdict in (
+        (breaks, whole, False, "the advice does not hold in this training: prefer the other"),
+        (whole, breaks, True, "the advice holds"),
+        (breaks, breaks, False, "this training says nothing about the advice"),
+    ):
+        advice = dataclasses.replace(empty, chosen=chosen, runner_up=rival)
+        check = train_shortly(advice, start)
+        for training in check.trainings:
+            diverged = training.choice is breaks
+            assert ("diverged in step" in training.divergence) == diverged
+            assert math.isnan(training.decrease) == diverged
+        assert check.confirms_advice == holds
+        line = str(dataclasses.replace(empty, training=check)).splitlines()[1]
+        assert line.endswith(f": {verdict}.")
+        assert f"the training with {breaks} diverged" in line

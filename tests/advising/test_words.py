@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pudle
-from pudle.advising.advice import Advice, Choice
+from pudle.advising.advice import Advice, Choice, ShortTraining, TrainingCheck
 from pudle.answers import Requirement
 from pudle.paired import Ratio
 
@@ -45,3 +45,13 @@ def test_an_advice_is_a_sentence_with_what_it_rests_on():
     assert "78%" in rest[0] and "2 seeds have" in rest[2]
     is_tied = str(replace(ADVICE, next_ratio=Ratio(1.1, 0.9, 1.3, 0.2), base=None))
     assert "cannot be told apart" in is_tied and "no measurement of backprop" in is_tied
+
+
+def test_a_loss_that_rose_is_not_said_to_fall():
+    trainings = (ShortTraining(CHOSEN, 2.0, -0.5, 1.0), ShortTraining(SECOND, 2.0, -0.1, 1.0))
+    check = TrainingCheck(20, "adam", trainings)
+    lines = str(replace(ADVICE, training=check)).splitlines()
+    (line,) = (line for line in lines if line.startswith("20 steps of adam: "))
+    assert "the loss rose from 2 by 0.5 with truncated" in line
+    assert not check.confirms_advice
+    assert line.endswith("this training says nothing about the advice.")

@@ -82,17 +82,25 @@ class ShortTraining:
     ----------
     choice : Choice
     initial_loss : float
-        Outer loss before the first step.
+        Outer loss before the first step; NaN where that diverged.
     decrease : float
-        By how much the steps lower it.
+        By how much the steps lower it: negative where it rose, NaN where the training diverged.
     seconds : float
-        Processor time of the steps.
+        Processor time of the steps that were taken.
+    divergence : str
+        In which step the training diverged, and how; empty if it did not.
     """
 
     choice: Choice
     initial_loss: float
     decrease: float
     seconds: float
+    divergence: str = ""
+
+    @property
+    def lowers_loss(self) -> bool:
+        """Whether all steps could be taken, and the loss is lower after them."""
+        return self.decrease > 0
 
 
 @dataclass(frozen=True)
@@ -119,10 +127,11 @@ class TrainingCheck:
     @property
     def confirms_advice(self) -> bool:
         """Whether the advised estimator lowers the loss, and by `NEARLY` as much as the other one
-        or more; there must be trainings.
+        or more, or the other one does not lower it; there must be trainings.
         """
-        advised, rival = (training.decrease for training in self.trainings)
-        return advised >= NEARLY * rival and advised > 0
+        advised, rival = self.trainings
+        nearly_as_much = advised.decrease >= NEARLY * rival.decrease
+        return advised.lowers_loss and (nearly_as_much or not rival.lowers_loss)
 
 
 @dataclass(frozen=True, repr=False)

@@ -289,14 +289,20 @@ def train_shortly(advice: Advice, start: DictionaryProblem) -> TrainingCheck:
 
 
 def _short_training(choice: Choice, start: DictionaryProblem) -> ShortTraining:
-    """Train for `STEPS` steps from a problem's dictionary, which is not changed; warnings of the
-    training are hidden.
+    """Train for `STEPS` steps from a problem's dictionary, which is not changed, and return by how
+    much the outer loss has fallen, and the processor time; or that the training diverged, if the
+    loss or the gradient was not finite in one of the steps or after the last.
+
+    Warnings of the training are hidden.
     """
     # A loss is evaluated before its step.
     learner = Learner(choice.estimator, choice.algorithm, choice.depth, OPTIMIZER, epochs=STEPS + 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LearningWarning)
-        history = learner.fit(start, clock=time.process_time).history
-    losses = history["loss"].dropna()
-    decrease = losses.iloc[0] - losses.iloc[-1]
-    return ShortTraining(choice, losses.iloc[0], decrease, history["seconds"].iloc[-1])
+        training = learner.fit(start, clock=time.process_time)
+    # The first row has no loss: none is evaluated yet.
+    losses = [*training.history["loss"].dropna()]
+    seconds = training.history["seconds"].iloc[-1]
+    if training.status == "diverged":
+        return ShortTraining(choice, losses[0] if losses else nan, nan, seconds, training.reason)
+    return ShortTraining(choice, losses[0], losses[0] - losses[-1], seconds)

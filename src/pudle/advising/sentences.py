@@ -11,7 +11,7 @@ from ..sentences import ratio_text, requirement_text
 from .tolerance import CONFIDENCE
 
 if TYPE_CHECKING:
-    from .advice import Advice, Choice, TrainingCheck
+    from .advice import Advice, Choice, ShortTraining, TrainingCheck
 
 #: What the errors are measured against, by the kind of the references.
 TARGETS = {"certified": "the exact gradient", "limit": "the gradient at the algorithm's limit"}
@@ -143,20 +143,27 @@ def _python_line(chosen: Choice) -> str:
 
 
 def write_training(check: TrainingCheck) -> str:
-    """Write by how much short trainings lowered the loss, in what time, and whether the advice
-    holds; or why there was none.
+    """Write by how much short trainings lowered the loss, in what time, or that they diverged, and
+    whether the advice holds; or why there was none.
     """
     if not check.trainings:
         return f"No training: {check.reason}."
-    results = [
-        f"from {training.initial_loss:.4g} by {training.decrease:.3g} with {training.choice}"
-        f" in {text.seconds(training.seconds)}"
-        for training in check.trainings
-    ]
-    verdict = "does not hold in this training: prefer the other"
+    results = ", and ".join(map(_training_result, check.trainings))
     if check.confirms_advice:
-        verdict = "holds"
+        verdict = "the advice holds"
+    elif any(training.lowers_loss for training in check.trainings):
+        verdict = "the advice does not hold in this training: prefer the other"
+    else:
+        verdict = "this training says nothing about the advice"
+    return f"{check.steps} steps of {check.optimizer}: {results}: {verdict}."
+
+
+def _training_result(training: ShortTraining) -> str:
+    """Write how one short training ended, as a clause."""
+    if training.divergence:
+        return f"the training with {training.choice} diverged"
+    verb = "rose" if training.decrease < 0 else "fell"
     return (
-        f"{check.steps} steps of {check.optimizer}: the loss fell {', and '.join(results)}:"
-        f" the advice {verdict}."
+        f"the loss {verb} from {training.initial_loss:.4g} by {abs(training.decrease):.3g} with"
+        f" {training.choice} in {text.seconds(training.seconds)}"
     )
