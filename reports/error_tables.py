@@ -24,13 +24,13 @@ CAPTION = (
 )
 #: The same in LaTeX, for cases of several seeds and of one.
 LATEX_CAPTION = (
-    "Relative error of the gradient by depth, the number of layers or of a solver's steps: median over"
-    " the seeds, with their range below it, in the same power of ten unless it has its own; bold: the least of"
-    " each column."
+    "Relative error of the gradient by depth, the number of layers or of a solver's steps: median"
+    " over the seeds, with their range below it, in the same power of ten unless it has its own;"
+    " bold: the least of each column."
 )
 ONE_SEED_CAPTION = (
-    "Relative error of the gradient by depth, the number of layers or of a solver's steps; bold: the"
-    " least of each column."
+    "Relative error of the gradient by depth, the number of layers or of a solver's steps; bold:"
+    " the least of each column."
 )
 #: First lines of the LaTeX file.
 PREAMBLE = f"% \\usepackage{{booktabs,graphicx}}\n{markup.FIT}"
