@@ -216,7 +216,8 @@ class Results:
     estimators: tuple[str, ...]
     #: The provenances of the records, newest first.
     provenances: Sequence[Origin] = ()
-    #: What a reader has to know about the origin of these numbers.
+    #: What a reader has to know: which results are damaged or not measured, and in how many threads
+    #: costs were.
     notes: Sequence[str] = ()
     #: The record of each experiment. Where there are some, there may be no cases.
     experiments: Sequence[ShownExperiment] = ()
@@ -462,7 +463,11 @@ def _without_what_nobody_measured(stored: Stored) -> Stored:
 
 
 def _notes(stored: Stored, costs: Iterable[CostRecord], remedy: str) -> Iterator[str]:
-    """Yield sentences that a reader has to know about the origin of some results."""
+    """Yield sentences on what is missing or unusual in the results of a run: files that are
+    damaged, nothing or no cost measured, and times in several threads.
+
+    `remedy` says what to do where none of the cases is measured.
+    """
     for line in stored.damaged:
         yield f"Damaged and left out: {line}."
     if stored.selection.pairs and not stored.scores:

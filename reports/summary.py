@@ -198,8 +198,12 @@ def _depths(results: Results, blank: Fit, usable: Sequence[int]) -> list[int]:
 def _slope(
     errors: Mapping[int, float], depths: Sequence[int], linear: bool = False
 ) -> tuple[float, float]:
-    """Return the slope of the line of least squares through log error (log error / T where
-    `linear`), and the largest distance from the line, in decades.
+    """Fit a line by least squares to ``log(error)`` over the depth T or, if `linear`, to
+    ``log(error / T)``.
+
+    Returns its slope, as the change of the natural logarithm per layer, and the largest vertical
+    distance of a point from it, in decades. There must be two depths or more, and errors above
+    zero.
     """
     height = np.log([errors[depth] for depth in depths]) - (np.log(depths) if linear else 0.0)
     # In closed form around the means: a call of polyfit takes ten times as long.
@@ -276,8 +280,8 @@ class Summary:
 
     @cached_property
     def deepest(self) -> Deepest:
-        """The errors at the deepest measured depth; a depth that is NaN, and no errors, where there
-        are none.
+        """The errors at the deepest depth at which any seed has one; a depth of NaN and no errors
+        if no seed has any. Seeds without an error at that depth are left out.
         """
         curve = self.measured.errors
         if not len(curve.spread):

@@ -281,7 +281,7 @@ def compare(
         unequal.append("python")
     elsewhere = not differences.keys().isdisjoint(ARITHMETIC)
     pairs = _side_by_side((base, head), partial=together is not None and together.partial)
-    times = _times(together.rounds if together else _repeats(base, head))
+    times = _times(together.rounds if together else _rounds_of_separate_runs(base, head))
     if together:
         pairs = {place: pair for place, pair in pairs.items() if place.metric != "seconds"}
         for (case, estimator, depth), change in times.items():
@@ -351,9 +351,12 @@ def _lost(known: Mapping[Place, Side], place: Place) -> Side:
     return Side() if score_side.status == "ok" else score_side
 
 
-def _repeats(base: Results, head: Results) -> list[Round]:
-    """Return the times of two separate runs, as if they had been measured in turns: of the cells
-    that base has, as many rounds as both sides have.
+def _rounds_of_separate_runs(base: Results, head: Results) -> list[Round]:
+    """Pair up the repeated times of two separate runs into rounds, as if both sides had been timed
+    in turns.
+
+    The i-th time of base goes with the i-th of head, in each cell (case, estimator and depth) that
+    both sides have timed: as many rounds as the side with fewer times has.
     """
     before, after = (
         {

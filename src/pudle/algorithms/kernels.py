@@ -51,7 +51,7 @@ DENSE_LAYERS = 4
 
 def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
     """Compile the kernels for some dtypes, or load them from numba's cache, so that nothing
-    measured later pays for it; nothing where `PUDLE_KERNELS` chooses torch.
+    measured later pays for it; nothing on the torch path, see `chosen_path`.
 
     Double precision is always among them: where terms cancel, it takes the place of single
     precision.

@@ -364,11 +364,14 @@ def _by_atom(entries: Tensor) -> Tensor:
 
 @register(FALLING, lambda subject: subject.claim in ("approximate", "heuristic"))
 def check_direction(subject: Subject) -> Measurements:
-    """An approximation is within 90 degrees of a gradient that it may stand for, and a heuristic of
-    the direct part: a step against it lowers the loss.
+    """An approximation is within 90 degrees of the exact, the unrolled or the implicit gradient,
+    and a heuristic is within 90 degrees of the direct part: a small step against it lowers the loss
+    that has this gradient.
 
-    It yields a measurement at each depth and, of an approximation, the distances from the gradients
-    that it may stand for; CheckFailure says that the angle is 90 degrees or more.
+    It yields a measurement at each depth: one minus the largest cosine. Of an approximation it also
+    yields the distances from the three gradients. CheckFailure says that no angle is below 90
+    degrees, as for an estimate of zero. Any estimate passes where all these gradients are zero, and
+    an approximation of zero where the direct part is, without a measurement.
     """
     depths, truth = (*SHALLOW, SETTLED, DEEP), subject.specimen.truth
     for depth, result in zip(depths, subject.estimates(depths, sweep=True), strict=True):

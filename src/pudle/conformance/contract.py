@@ -82,10 +82,11 @@ Turn = tuple[Problem, Algorithm]
 
 
 def _turns(specimen: Specimen) -> list[Turn]:
-    """Return problems and algorithms that differ in one thing each: what is kept for one must not
-    serve the other.
+    """Return pairs of a problem and an algorithm, which differ from the first in one thing each:
+    what an estimator keeps for one pair must not serve another.
 
-    They are made anew at each call. In a dense dictionary there are more of them.
+    They are made anew at each call, but may share tensors. There are more of them on a problem with
+    a dense dictionary.
     """
     problem, algorithm = specimen.make()
     # Algorithms that differ in their warm start alone are equal, and problems may share tensors.
@@ -121,11 +122,14 @@ def _gradients_of_spec(spec: str) -> list[Array]:
 
 @register(EVERY_KIND)
 def check_repeatable(subject: Subject) -> Measurements:
-    """A second call, and an equal estimator in another order of problems, algorithms, starts and
-    thetas, change no bit and no earlier result; another process gives the same.
+    """A second call, and an equal estimator that gets problems, algorithms, starts and thetas in
+    another order, change no bit and no earlier result; another process gives the same up to
+    rounding.
 
-    It yields the measurements, and raises CheckFailure where one is above its limit. The other
-    process is started for one specimen alone, and if a spec can name the estimator.
+    It yields the measurements, and raises CheckFailure where one is above its limit: zero in this
+    process, `QUOTIENT` for the other one. Gradients are changed in place between calls, as a caller
+    may do. The other process is started for the first dense specimen alone, and only if a spec
+    makes an equal estimator; where it cannot be made from a spec, this part is left out.
     """
     turns, estimator = _turns(subject.specimen), subject.estimator
     first, second_call = (_gradients(estimator, turns) for _ in range(2))

@@ -22,8 +22,9 @@ from .learner import Training
 from .learning_experiment import LearningExperiment
 from .matching import Array, float64_array, match_atoms
 
-#: A pair is weighed if the inner product of its two samples is at least this, in units where the
-#: mean square of a nonzero coefficient is one: two samples that share an atom have about one.
+#: A pair is weighed if the inner product of its two samples is at least this in absolute value, in
+#: units where the mean square of a nonzero coefficient is one: two samples that share an atom have
+#: about one.
 SHARED = 0.8
 #: An atom is taken where the largest eigenvalue is at least this times s / p, and the second is
 #: smaller by log p. The theorem has constants here that it does not name.
@@ -61,16 +62,19 @@ def find_start(
     n_paired: int = 0,
     seed: int = 0,
 ) -> PairwiseStart:
-    """Find a dictionary to start from, without one.
+    """Find a first dictionary from samples alone.
 
-    Two samples u and v that share exactly one atom give it away: with the weights ``<x, u> <x, v>``
-    the samples that have this atom outweigh all others, so that the matrix
+    Two samples u and v that share exactly one atom show it: with the weights ``<x, u> <x, v>`` the
+    samples that have this atom outweigh all others, so that the matrix
 
         ``M = mean_x <x, u> <x, v> x x^T``
 
-    has one large eigenvalue, of about ``s / p``, with the atom as its eigenvector. Pairs of
-    `n_paired` samples are tried in random order, the mean is taken over the other samples, and an
-    eigenvector becomes an atom if the second eigenvalue is far smaller and no earlier atom near.
+    has one large eigenvalue, of about ``s / p``, with the atom as its eigenvector. Pairs are made
+    of `n_paired` of the samples, and the mean is taken over the others. The pairs whose samples
+    correlate, and share no atom that is known already, are tried in random order. An eigenvector
+    becomes an atom if its eigenvalue is at least ``s / p``, the second at most ``1 / log p`` of
+    it, and no earlier atom is near. The search ends with p atoms, or after `MOST_PAIRS` pairs for
+    each.
 
     The theorem: for a generating dictionary of p incoherent atoms, and codes with s nonzero
     sub-Gaussian entries of mean zero that stay away from zero, s at most about ``sqrt(m) / log p``,
@@ -82,10 +86,15 @@ def find_start(
     n_components, n_nonzero_coefs : int
         Numbers p of atoms to find and s of those in a sample, s < p.
     n_paired : int
-        Samples that pairs are made of, at least 2; by default twenty times p, and half of
-        the samples at most.
+        Samples that pairs are made of, at least 2; zero stands for twenty times p, or for half
+        of the samples if these are fewer.
     seed : int
         Seed of the order of the samples and of the pairs.
+
+    Returns
+    -------
+    PairwiseStart
+        The dictionary, with atoms of unit norm and any sign, and what the search took.
 
     Raises
     ------
@@ -125,8 +134,11 @@ def find_start(
 
 
 def _pairs(paired: Array, random: Generator) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of samples, as indices, whose inner product is at least `SHARED`, so that
-    they seem to share an atom, in an order that is drawn from `random`.
+    """Yield the pairs of samples whose inner product is at least `SHARED` in absolute value, so
+    that they seem to share an atom, in a random order.
+
+    Each pair comes once, as the indices of its samples, the smaller first. The samples are scaled
+    as `SHARED` is. The order is drawn from `random`, which moves on.
     """
     correlation = np.abs(paired @ paired.T)
     first, second = np.nonzero(np.triu(correlation >= SHARED, 1))

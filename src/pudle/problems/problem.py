@@ -139,11 +139,12 @@ class Problem(ABC):
         return self.lipschitz_constant
 
     def is_lipschitz(self, constant: float) -> bool:
-        """Tell whether `constant` is known to be at least L up to rounding; False may also mean
-        that nobody knows.
+        """Tell whether `constant` is known to be at least L, the Lipschitz constant of f's
+        gradient; False may also mean that it is not known.
 
-        The answer may be much cheaper than `lipschitz_constant`, and copies at another parameter
-        keep it likewise.
+        Here `lipschitz_bound` decides, without an allowance for its rounding. A problem may have an
+        answer of its own that is cheaper. A copy made by `with_theta` may give the answer of the
+        problem that it was made from, as it keeps a `lipschitz_constant`.
         """
         return self.lipschitz_bound <= constant
 
