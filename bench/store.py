@@ -43,10 +43,11 @@ MOST_FILLING = 7 * 24 * 3600.0
 @functools.cache
 def selection() -> Selection:
     """Return the selection of the file that the environment variable `PUDLE_SELECTION` names, by
-    default that of the profile `quick`, and set torch to one thread for good.
+    default that of the profile `quick`, and set torch to one thread for the rest of the process.
 
-    The file is read once per process. The same file serves discovery, every cell, and both sides of
-    a comparison.
+    The file is read once per process. asv gives the same file to the discovery of benchmarks, to
+    every cell, and to both sides of a comparison. UnreadableResult says that it is missing or
+    damaged.
     """
     # With two threads on two busy cores, small kernels run many times slower.
     torch.set_num_threads(1)

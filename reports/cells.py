@@ -106,8 +106,14 @@ def cost_cell(cost: Cost, show: Show) -> Cell:
 
 
 def answer_cells(answer: Answer) -> dict[str, Cell]:
-    """Show what an answer reaches and costs, as the cells ``error``, ``depth``, ``time`` and
-    ``memory`` of a row; * marks what is estimated, and what is unknown is a dash.
+    """Return the cells ``error``, ``depth``, ``time`` and ``memory`` of a row: what an answer
+    reaches, and what one estimate costs there.
+
+    The error is the measured one. Where the answer reaches the required error, and none is measured
+    at its depth, it is that bound, with ≤; a depth has ≤ because a depth between two measured ones
+    may do as well. Below a depth stands whether the deepest one alone reaches the error, and beside
+    a time its interval. Times and memories that were not measured but estimated have a *; what is
+    unknown is a dash.
     """
     error = number_cell(answer.measured_error)
     if answer.reached and is_blank(error):

@@ -170,8 +170,9 @@ def _from_classes(kind: str, specs: Iterable[str]) -> Iterator[Meaning]:
 
 
 def _datasets(specs: Collection[str]) -> Iterator[Meaning]:
-    """Explain the datasets of some specs, with the options of each that is shown, defaults
-    included: how many samples, of which dimension, and so on.
+    """Explain the datasets that some specs name, each name once: by its class, and by its specs
+    with all options, see `_whole_spec`, such as the number of samples. Names of no installed class,
+    or of one without a docstring, are left out.
     """
     for meaning in _from_classes("dataset", specs):
         kind = entries_named("datasets", meaning.name)[meaning.name]

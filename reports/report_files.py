@@ -75,8 +75,9 @@ class ReportRequest:
 
 
 class WrittenReport(NamedTuple):
-    """The files that were written, the page's last, and what the reader has to know."""
+    """What was written, and what the reader has to know."""
 
+    #: The folder of the figures, if there are any, and the files, the page's last.
     paths: Sequence[Path]
     messages: Sequence[str]
     #: Whether a measurement broke, or a file is damaged.
@@ -84,10 +85,12 @@ class WrittenReport(NamedTuple):
 
 
 def write_report(request: ReportRequest) -> WrittenReport:
-    """Load what a request names and write its report.
+    """Load the results that a request names and write their report: one page for all of them, or
+    the other formats of a single one.
 
-    Everything is made before anything takes its place, so that an error leaves the last report as
-    it was.
+    Figures in files are those of the first results alone. All is made before anything takes its
+    place, so that an error leaves the last report as it was. Figures of the last report that this
+    one does not have stay.
 
     Raises
     ------
@@ -99,7 +102,7 @@ def write_report(request: ReportRequest) -> WrittenReport:
 
 
 def _write_report(request: ReportRequest) -> WrittenReport:
-    """Load what a request names and write its report, see `write_report`."""
+    """Do what `write_report` does, apart from the pause of the garbage collection."""
     sides, damaged = load_sides(request.results, request.home, request.profile)
     # A table has no figures.
     linked = [name for name in DRAWN if name in request.formats and not request.error_tables]

@@ -237,7 +237,9 @@ class Algorithm(ABC):
         """Run `depth` layers, and keep the states of the iterations in `keep` besides the last.
 
         Layers are recorded for a derivative wherever torch records; under ``torch.no_grad()``
-        faster ways may take their place.
+        faster ways may take their place. The layers after the first ones may be those of another
+        algorithm, see `later_layers`. Neither the problem nor this algorithm is changed, but the
+        problem may keep its Lipschitz constant.
 
         Parameters
         ----------
@@ -249,6 +251,12 @@ class Algorithm(ABC):
         initial : Tensor, optional
             Warm start, shape of the codes; by default the algorithm's own, or zeros. If it requires
             a gradient, the layers are differentiated in it.
+
+        Returns
+        -------
+        Trajectory
+            The codes after the last layer, and the states that were kept: a state of iteration t is
+            that after t layers.
 
         Raises
         ------

@@ -533,8 +533,14 @@ def _begin_depth(
     q: int,
     space: Space,
 ) -> None:
-    """Set the q-th of `count` adjoints, in the space's `current`, to the derivative of the loss in
-    the codes z of row `at`: ``((G z - b) + l1_weight sign(z) + l2_weight z) / n``, on the list.
+    """Begin the way back from one depth, the q-th of `count`: write the derivative of the outer
+    loss in the codes z, which row `at` of `codes` holds, ``((G z - b) + l1_weight sign(z) +
+    l2_weight z) / n``, for the `size` atoms on the list.
+
+    It goes to the entries ``a count + q`` of the space's `current`, a being an atom's place on the
+    list; the space's `residual` is overwritten. `row` is the sample's row in the program's
+    products, and `padded` the length of vectors on the list with their zeros. Where a code is zero,
+    its sign counts as -1: `_restrict` drops such an entry.
     """
     products, residual, current = program.products, space.residual, space.current
     one = residual.dtype.type(1)

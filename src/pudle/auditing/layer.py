@@ -405,7 +405,8 @@ class Layer:
         """The Jacobian of all outputs in theta that the backward pass leads to, and that by
         differences, shape (outputs, entries of theta) each.
 
-        The layer is differentiated once for each output, and called four times for each entry.
+        The layer is called and differentiated once for each entry of its outputs, and called four
+        times for each entry of theta.
         """
         theta = self.theta
 

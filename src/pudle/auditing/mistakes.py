@@ -321,8 +321,13 @@ def mistakes_of_jacobian(jacobian: Array, expected: Array, usual_rank: int) -> I
 def values_exchanged(
     jacobian: Array, expected: Array, needed: NDArray[np.bool_]
 ) -> Iterator[Candidate]:
-    """Yield a Jacobian in which each value of the expected one is exchanged for another, the mean
-    of what stands there; nothing if its values are more than half as many as its entries.
+    """Yield the mistake that another value stands in the place of a value of the expected Jacobian,
+    with the Jacobian that it leads to: wherever the expected one has a value, this has the mean of
+    `jacobian` over these entries.
+
+    Only the `needed` entries count, where the expected Jacobian is not zero; the others are zero.
+    Yields nothing if the expected Jacobian has more different values, up to rounding, than half the
+    number of needed entries.
     """
     values, places = np.unique(
         np.round(expected[needed] / np.abs(expected).max(), 9), return_inverse=True

@@ -141,11 +141,13 @@ def common_mistake(evidence: PartEvidence) -> Verdict | None:
 
 
 def tighter_solver(evidence: PartEvidence) -> Verdict | None:
-    """Let the layer with a tighter solver decide, or return None where none is given; the layer is
-    called, and differentiated if it moves.
+    """Let the layer with a tighter solver decide, or return None where none is given. That layer is
+    called, and is differentiated if its outputs differ from those of the audited one by more than
+    `EXACT`.
 
-    The gradient is inexact if its error falls to a third, wrong if the layer moves far less than
-    the error, else undecided.
+    The gradient is inexact if its error falls to a third or less; wrong if the outputs differ by at
+    most a tenth of the error, both relative; else undecided. InvalidArgument says that the layer
+    has no such option, or that it is no number.
     """
     layer_evidence = evidence.layer_evidence
     if layer_evidence.tighten is None:
@@ -224,8 +226,12 @@ def judge_part(evidence: PartEvidence) -> Verdict:
 
 
 def with_nonlinearity(usual: Verdict, nonlinearity: Nonlinearity) -> Verdict:
-    """Return the verdict ``wrong`` in place of the one that the usual incoming gradient leads to;
-    to one that is wrong already add the mistake, as the first of at most two.
+    """Return a verdict ``wrong`` for a gradient that is not linear in the incoming one, given the
+    verdict of the usual incoming gradient.
+
+    A usual verdict that is wrong already keeps its error and its reasons, and has the mistake added
+    as the first; of its own mistakes one is kept. Any other gets the error of the nonlinearity, one
+    more reason, and that mistake alone.
     """
     mistake = nonlinearity.mistake
     if usual.outcome == "wrong":
@@ -414,10 +420,14 @@ def judge_layer(evidence: LayerEvidence) -> list[Verdict]:
     """Call and differentiate a layer several times, and return the verdict on each part, in the
     order of the parts.
 
+    The verdicts are those of the first rule in `LAYER_RULES` that finds something, as that calls
+    differ; else each is that of `judge_part` on the first gradient.
+
     Raises
     ------
     InvalidArgument
-        If the layer returns NaN or infinite entries, or its gradient raises an error.
+        If the layer returns NaN or infinite entries, or its gradient raises a RuntimeError; another
+        error is raised as it is.
     """
     if not all(np.isfinite(output).all() for output in evidence.outputs):
         raise InvalidArgument("the layer returns NaN or infinite entries: audit other inputs")

@@ -376,8 +376,11 @@ def _distance_lines(records: list[CheckRecord], verbose: bool) -> Iterator[str]:
 
 
 def _failure_lines(records: list[CheckRecord], status: str, verbose: bool) -> Iterator[str]:
-    """Yield lines on failures or on refusals: one for all errors from one line of code, one for all
-    refusals with one reason, and at most `FEW` for each check that failed otherwise.
+    """Yield lines on the records of a status, failed or refused; with `verbose` one for each.
+
+    Without it there is one for all errors from one line of code, one for all refusals with one
+    reason, and at most `FEW` for each check that failed otherwise. The last line of such a group
+    says how many more like it there are.
     """
     groups: dict[str, list[CheckRecord]] = {}
     for record in records:

@@ -189,10 +189,13 @@ def compare(
     size: float | None = None,
     mistakes: Mistakes = (),
 ) -> Measurement:
-    """Return the distance of an array from an expected one with its limit; raise CheckFailure, with
-    the likely mistake, if it is above that or NaN.
+    """Return the distance of an array from an expected one with its limit; raise CheckFailure if it
+    is above that or NaN.
 
-    The distance is relative to `size`, by default the expected norm.
+    The distance is relative to `size`, by default the norm of the expected array, and absolute
+    where that is zero; it is infinite between arrays of different shapes. The failure says by how
+    much the array is off from `expected_name`, and which of `mistakes`, arrays with what each of
+    them would lead to, explains it.
     """
     measured = Measurement(distance(array, expected, size), limit)
     # NaN must fail.

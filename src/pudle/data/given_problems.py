@@ -43,9 +43,11 @@ class GivenProblems(Dataset):
     @classmethod
     def of(cls, source: Dataset | Problem, device: str = "cpu") -> GivenProblems:
         """Return the dataset of one problem, whatever the seed, or of what a dataset draws on a
-        device, each problem once.
+        device.
 
-        A problem's loss is called ``own`` where it has no name; a dataset's are its own.
+        A problem stays on its own device; its loss is called ``own`` where it has no name. What is
+        drawn for a seed and a loss is kept, and returned at each later call. The losses of a
+        dataset are those that it has.
         """
         if isinstance(source, Problem):
             loss = getattr(source, "loss", None)

@@ -150,12 +150,16 @@ def run_command(
     home: Path | None,
     options: Options,
 ) -> None:
-    """Measure accuracy, time and memory.
+    """Measure accuracy, time and memory, and store the results.
 
-    What is stored already is not measured again, so an interrupted run continues where it stopped.
-    Installed plug-ins are measured together with the profile's own estimators; one that is broken
-    costs only itself. Datasets, algorithms and losses that you name are crossed, and what does not
-    fit is reported as unsupported. A SPEC is a name, name(options), path/file.py or
+    Results go to the profile's folder in --home; `pudle report` shows them. What is stored already
+    is not measured again, so an interrupted run continues where it stopped. Unless --scores-only
+    is given, a run on a commit without changes also enters asv's history. The exit code is 2 if
+    anything broke, a plug-in included; all other results are stored nevertheless.
+
+    Installed plug-ins are measured together with the profile's own estimators. All combinations of
+    the datasets, algorithms and losses that you name are measured, and one that does not fit is
+    reported as unsupported. A SPEC is a name, name(options), path/file.py or
     path/file.py:Class(options); `pudle list` shows the names and their options.
 
     \b
@@ -252,7 +256,7 @@ def list_command(wanted: tuple[str, ...], profile: str) -> None:
         hint = f"{names.nearest(unknown[0], KINDS)}: give {', '.join(KINDS)}, a file.py or a glob"
         raise PudleError(f"unknown kind {unknown[0]!r}{hint}")
     for path in paths:
-        _print_file(path)
+        _print_classes_in(path)
     if globs:
         _print_matching(kinds or KINDS, globs, profile)
     else:
@@ -317,9 +321,11 @@ def _print_studies(studies: set[str]) -> None:
             echo(f"{point.name}: {sentence}" if sentence else point.name)
 
 
-def _print_file(path: Path) -> None:
-    """Print a table of the classes of each kind in a user's file, which is imported; PudleError
-    refuses a file without any.
+def _print_classes_in(path: Path) -> None:
+    """Print, for each kind of plug-in, a table of its classes in a user's file, which is imported.
+
+    PudleError refuses a file without any class. SpecError refuses a class that no spec can make;
+    tables of the kinds before it are printed by then.
     """
     holds_any = False
     for kind in names.KINDS:

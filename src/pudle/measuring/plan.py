@@ -97,8 +97,11 @@ class Plan:
         return selection.torch_depths or (selection.timed_depths if self.plugins else ())
 
     def _times_of_answers(self) -> Iterator[EstimateCost]:
-        """Yield the times at the depths from which on an estimator has an error that answers ask
-        for, if times are asked for; one that never has it gets none.
+        """Yield, for each estimator on each case and each of the selection's `timed_errors`, the
+        time at the depth from which on its stored errors are that small; nothing if they never are,
+        or if no times are asked for.
+
+        A time may come twice, for two errors, and may be one at a timed depth.
         """
         if TIME not in self.selection.costs:
             return

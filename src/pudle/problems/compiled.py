@@ -110,13 +110,15 @@ def solve_with_bounds(
     solution: Matrix,
     bounds: Vector,
 ) -> None:
-    """Solve ``H_SS v_S = r_S`` for each sample; write v into `solution`, and a bound on the
-    condition number of H_SS.
+    """Solve ``H_SS v_S = r_S`` for each sample, H being the same for all and S its active set;
+    write v into `solution` at S, and a bound on the condition number of H_SS into `bounds`.
 
-    The bound is that of `pudle.problems.active_set.solve_by_cholesky`. It is infinite, and v is not
-    written, where a pivot is as small as in a singular matrix; it is not written where S is empty.
-    A sample's matrices stay in the cache. With H_SS = U^T U, rows are subtracted from rows, because
-    a compiler vectorizes no sum whose order is given.
+    The bound is that of `pudle.problems.active_set.solve_by_cholesky`. Where a pivot is as small as
+    in a singular matrix, the bound is infinite and v is not written. Where S is empty, neither is
+    written. Entries of `solution` outside S stay as they are.
+
+    A sample's matrices stay in the processor's cache. With H_SS = U^T U, rows are subtracted from
+    rows, because a compiler vectorizes no sum whose order is given.
     """
     n, p = active.shape
     size = 0

@@ -234,13 +234,14 @@ class StronglyConvex(StateProblem):
         return self.with_theta(theta).outer_loss(self.initial_codes()).requires_grad
 
     def extreme_curvature(self, codes: Tensor, *, largest: bool) -> float | None:
-        """Return an extreme eigenvalue of the Hessian of g at some codes, the smallest unless
-        `largest`, or None where it is too large for its matrix and Lanczos's method does not
-        converge.
+        """Return the smallest or the largest eigenvalue of the Hessian of g, in the codes of all
+        samples together; None if it cannot be computed.
 
-        A small matrix is always formed, and for the smallest eigenvalue a larger one as well; a
-        large one where Lanczos's method has failed. For the smallest eigenvalue that method gets as
-        many products as the matrix has columns. InvalidArgument refuses codes at which the
+        It is exact up to rounding for at most `FORMED_AT_ONCE` unknowns, or `MAX_DENSE` for the
+        largest: the matrix is formed. For more it comes from Lanczos's method, the largest to a
+        thousandth and the smallest to a millionth. Where that does not converge, the matrix is
+        formed for at most `MAX_HESSIAN` unknowns, and None is returned for more. It is computed
+        anew at each call, with the same value. InvalidArgument refuses codes at which the
         derivative is not finite.
         """
         system = self.linearized(codes)

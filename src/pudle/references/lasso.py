@@ -123,11 +123,12 @@ class LinearModel(ABC):
         return self.correlate(self.observations - self.synthesize(codes)) - self.l2_penalty * codes
 
     def residual_rounding(self, codes: Tensor) -> Tensor:
-        """Return a bound, shape (n,), on the Euclidean norm of the rounding error of ``x - A z``.
+        """Return how large the Euclidean norm of the rounding error of ``x - A z`` is likely to be
+        at most, per sample, shape (n,).
 
-        Independent roundings add up like a random walk: of terms of the sizes ``|x|`` and ``|a_j|
-        |z_j|``, k of which are not zero, it is ``u sqrt(m + k) (|x| + |(|a_j| z_j)_j|)``, with u
-        the rounding unit. Times ``|a_j|`` it bounds that of ``a_j^T (x - A z)``.
+        It is ``u sqrt(m + k) (|x| + |(|a_j| z_j)_j|)``, with the rounding unit u of float64, m
+        values of x, and k codes that are not zero: independent roundings add up like a random walk.
+        Times ``|a_j|`` it says the same of ``a_j^T (x - A z)``.
         """
         sizes = row_norms(self.observations) + row_norms(codes * self.column_norms)
         return ROUNDING * (self.values + (codes != 0).sum(1).double()).sqrt() * sizes
@@ -452,10 +453,12 @@ def _bounded_gradient(
     adjoint_errors: Tensor,
 ) -> tuple[Tensor, float]:
     """Return ``mean_i b(e, z) - b(r, v) - b(A v, z)``, the gradient of `implicit_gradient` in the
-    parameter, and a bound on its error.
+    parameter, and a bound on its error to first order.
 
-    With the residual ``r = A z - x`` of the inner problem and the shift ``x - y``, the residual of
-    the loss is ``e = A z - y = r + (x - y)``. To first order a sample's term is off by at most
+    Here b(r, z) is what `contract` of the model returns, the gradient of ``r^T A z`` in the
+    parameter. With the residual ``r = A z - x`` of the inner problem and the shift ``x - y``, the
+    residual of the loss is ``e = A z - y = r + (x - y)``. To first order a sample's term is off by
+    at most
 
     - ``(|e| + |A| |z| + 2 |A| |v|) |dz|``, by the error of its code,
     - ``(|r| + |A| |z|) |dv|``, by that of its adjoint, and
@@ -465,6 +468,8 @@ def _bounded_gradient(
 
     Parameters
     ----------
+    model : LinearModel
+        A, with the observations x.
     codes, adjoints : Tensor, shape (n, p)
         z and v.
     code_errors, adjoint_errors : Tensor, shape (n,)

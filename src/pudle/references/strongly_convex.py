@@ -182,8 +182,11 @@ def _first_order_bound(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) 
 def measured_roundings(
     problem: StronglyConvex, codes: Tensor, adjoint: Tensor, slope: Tensor, parts: Parts
 ) -> Roundings:
-    """Estimate what rounding changes in the slope and in the parts, 64 times what random roundings
-    of all that is computed show; their seeds are fixed.
+    """Estimate how much rounding changes the slope and the parts: norms, 64 times those that random
+    roundings of all that is computed show.
+
+    The user's functions are called again, with the same seeds at each call. A norm is zero if they
+    fail on rounded numbers, or if it is not finite: zero then means that it was not measured.
     """
 
     def compute() -> tuple[Tensor, ...]:

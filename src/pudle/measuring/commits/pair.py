@@ -217,11 +217,15 @@ class CommitPair:
         """Measure both commits of the repository at `root`, this suite's or a plug-in's, and write
         their results and times into the pair's folder.
 
-        `log` gets one line about each step; of files of the repository that specs name, each side
-        has its commit's version. What was measured before is removed first, as are the folders of
-        comparisons that were killed. What a side lacks is left out, and so is what is not measured
-        after about so many `minutes`, building aside. Each commit's code runs in processes of its
-        own.
+        Scores and memory of base are measured first, then those of head, which takes over the
+        references of base where its own would be the same. Times are measured last, in turns, of
+        the cells that both sides have. Each commit's code runs in processes of its own, with its
+        own version of files of the repository that specs name. What a side lacks is left out, and
+        so is what is not measured after about so many `minutes`, building aside. `log` gets one
+        line about each step.
+
+        What was measured before of this pair for this profile is removed first, as are the folders
+        of comparisons that were killed.
 
         Raises
         ------

@@ -94,11 +94,13 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
         return [path.with_suffix(".npz"), path]
 
     def measure(self, store: Store) -> ExperimentRecord:
-        """Carry out the experiment, or continue an interrupted one, and write, and return, its
-        record.
+        """Carry out the experiment, or continue an interrupted one, and write its arrays (.npz) and
+        then its record; return the record.
 
-        Whatever it raises becomes a status with a reason. Its checkpoints lie in a folder beside
-        the record, which is removed unless something broke.
+        What the experiment raises, except an interrupt, becomes a status with a reason. Its
+        checkpoints lie in a folder beside the record. That is removed at the end, unless the status
+        says that something broke: then the next call continues from it. ChangedSources says that
+        sources or data were changed meanwhile; nothing is written then.
         """
         folder = store.place(self).path.with_suffix("")
         try:
