@@ -59,7 +59,7 @@ def compare_command(
     """
     # These import torch and pandas, which --help can do without.
     from pudle.errors import InvalidArgument
-    from pudle.files import lies_at, write_atomically
+    from pudle.files import write_atomically
     from pudle.measuring.commits.pair import CommitPair
     from pudle.measuring.provenance import results_home
     from pudle.reports import markup
@@ -81,17 +81,16 @@ def compare_command(
         raise InvalidArgument(
             f"--run measures commits, and {folders[0]!r} is a folder with results: leave out --run"
         )
-    pair = None
-    if not folders:
+    if folders:
+        old, new = (sides.load_side(name, home, profile) for name in names)
+        together = None
+    else:
         pair = CommitPair(home, sides.commit_named(base), sides.commit_named(head), profile)
-    if pair and run:
-        pair.measure(root, functools.partial(echo, err=True), options, minutes=minutes)
-    together = pair.read() if pair and lies_at(pair.rounds_path) else None
-    old, new = (
-        sides.load_pair(pair)
-        if pair and together
-        else (sides.load_side(name, home, profile) for name in names)
-    )
+        if run:
+            pair.measure(root, functools.partial(echo, err=True), options, minutes=minutes)
+        (old, new), together = sides.load_commits(names, pair, just_measured=run)
+        if together and not run:
+            echo("judged is what an earlier --run measured of these commits", err=True)
     sides.check_judgeable({base: old, head: new})
     comparison = judge.compare(old, new, limits, together)
     if markdown:

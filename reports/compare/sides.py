@@ -15,6 +15,7 @@ from pudle.reports.load import Results, load
 if TYPE_CHECKING:
     # Only for annotations: a report does not load what measures two commits.
     from pudle.measuring.commits.pair import CommitPair
+    from pudle.measuring.stored_files import CommitRounds
 
 
 def folder_of(name: str, profile: str) -> Path | None:
@@ -94,6 +95,25 @@ def check_judgeable(sides: Mapping[str, Results]) -> None:
                 f"{name} holds experiments only, and only cases are judged: `pudle report` shows"
                 " both"
             )
+
+
+def load_commits(
+    names: Iterable[str], pair: CommitPair, *, just_measured: bool
+) -> tuple[list[Results], CommitRounds | None]:
+    """Load both sides of two commits, named as the user did, base first, with the times that were
+    measured in turns where these are what the sides hold, else None.
+
+    What `pudle run` has of both commits comes before what an earlier ``--run`` measured of the
+    pair, which may be a few cells of it; not before what was `just_measured`. MissingResults says
+    that there is neither.
+    """
+    if not just_measured:
+        try:
+            return [load_side(name, pair.home, pair.profile) for name in names], None
+        except MissingResults:
+            if not lies_at(pair.rounds_path):
+                raise
+    return load_pair(pair), pair.read()
 
 
 def load_pair(pair: CommitPair) -> list[Results]:

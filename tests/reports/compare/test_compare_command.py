@@ -8,7 +8,10 @@ from support.processes.repositories import repository
 from support.records import synthetic
 from support.records.two_sides import CASES, blank, scores, write
 
-from pudle.reports.compare import judge
+from pudle.errors import MissingResults
+from pudle.measuring.commits.pair import CommitPair
+from pudle.measuring.stored_files import CommitRounds
+from pudle.reports.compare import judge, sides
 
 
 @pytest.fixture
@@ -102,3 +105,29 @@ def test_a_defect_of_the_suite_does_not_pass_for_a_regression(folders, monkeypat
     done = call("compare", *folders[:2])
     assert done.returncode == 2
     assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+@pytest.mark.parametrize("just_measured, has_runs", [(False, True), (False, False), (True, True)])
+def test_a_narrow_pair_does_not_stand_for_what_runs_have(
+    tmp_path, monkeypatch, just_measured, has_runs
+):
+    """What `--run` measured of two commits, a few cells perhaps, was judged later in place of their
+    whole runs, and passed.
+    """
+    pair = CommitPair(tmp_path, "b" * 40, "c" * 40, "quick")
+    for side in ("base", "head"):
+        write(pair.side(side), blank())
+    CommitRounds(rounds=[]).write(pair.rounds_path)
+    runs = {name: object() for name in ("main", "HEAD")}
+
+    def of_run(name, home, profile):
+        if not has_runs:
+            raise MissingResults(name)
+        return runs[name]
+
+    monkeypatch.setattr(sides, "load_side", of_run)
+    loaded, together = sides.load_commits(runs, pair, just_measured=just_measured)
+    if just_measured or not has_runs:
+        assert together.rounds == [] and all(side.rows for side in loaded)
+    else:
+        assert together is None and loaded == [*runs.values()]
