@@ -265,6 +265,9 @@ def test_a_glob_leaves_the_names_that_match_it():
         rows = [line.split("│")[1].strip() for line in listed.splitlines() if line[:1] == "│"]
         assert {*filter(None, rows)} == {"2a-T50-alternating-lasso", "2a-T50-backprop-lasso"}
         assert "recovery: " in listed and "denoising: " not in listed
+    for arguments in (["experiments", "denoising-alternating"], ["denoising-alternating"]):
+        listed = call("list", *arguments).stdout
+        assert "denoising-alternating" in listed and "denoising-backprop" not in listed
     listed = call("list", "*newton*", "back*").stdout
     assert "backprop" in listed and "Datasets" not in listed and "Experiments" not in listed
     done = call("list", "datasets", "2a-*")

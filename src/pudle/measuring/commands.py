@@ -240,7 +240,8 @@ def list_command(wanted: tuple[str, ...], profile: str) -> None:
     datasets make, and a function `problem` in your own --dataset FILE.py), cases or experiments;
     without any, all but the experiments are listed. For a FILE.py, the classes are listed that
     specs can name. Experiments are listed with what they show and about how long they take. A
-    GLOB, such as '2a-*', leaves the names that match it, of all kinds if none is given.
+    GLOB, such as '2a-*', or the name of an experiment, leaves the names that match it, of all kinds
+    if none is given.
 
     \b
     Examples:
@@ -250,7 +251,9 @@ def list_command(wanted: tuple[str, ...], profile: str) -> None:
     """
     paths = [Path(word).expanduser() for word in wanted if word.endswith(".py")]
     words = [word for word in wanted if not word.endswith(".py")]
-    globs = [word for word in words if set(word) & set("*?[")]
+    experiments = names.list_experiments()
+    # The name of an experiment is a glob that matches itself.
+    globs = [word for word in words if set(word) & set("*?[") or word in experiments]
     kinds = [word for word in words if word not in globs]
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         hint = f"{names.nearest(unknown[0], KINDS)}: give {', '.join(KINDS)}, a file.py or a glob"
@@ -263,7 +266,7 @@ def list_command(wanted: tuple[str, ...], profile: str) -> None:
         for kind in kinds if wanted else KINDS[:-1]:
             _print(kind, list(_rows(kind, profile)))
     if not wanted:
-        echo(f"{len(names.list_experiments())} experiments: see `pudle list experiments`")
+        echo(f"{len(experiments)} experiments: see `pudle list experiments`")
     if broken := names.broken(*names.KINDS, "problems", "profiles", "experiments"):
         raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")
 
