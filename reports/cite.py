@@ -136,7 +136,10 @@ class Publication(NamedTuple):
 
     @property
     def fields(self) -> dict[str, str]:
-        """The fields of the entry, those that are empty among them."""
+        """The fields of the publication's BibTeX entry, by name, with their values escaped: title,
+        author, key (to sort by, without authors), journal or booktitle, and year. What is not known
+        is an empty text.
+        """
         title = escaped(self.title)
         venue = (CONFERENCES | JOURNALS).get(self.venue, self.venue)
         return {

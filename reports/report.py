@@ -426,8 +426,10 @@ class Report:
         return "\n".join(parts)
 
     def figure_files(self) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of every figure in the formats `linked`, with its data as CSV, and
-        draw it then; nothing without formats. Writes no file.
+        """Yield the name and the content of each file of figures: every figure in each of this
+        report's formats, `linked`, and its data as CSV; nothing if there are no formats.
+
+        A figure is drawn when its files are asked for. No file is written.
         """
         if self.linked:
             blocks = [block for section in self.experiments for block in section.blocks]

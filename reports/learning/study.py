@@ -325,9 +325,12 @@ LAST_COLUMNS = (
 
 
 def table(methods: Sequence[Method], columns: Sequence[NumberColumn]) -> Table:
-    """Return one row per method, without columns that are empty in every row: its label and layers,
-    where its codes start if some start from the last ones, the study's `columns`, its status, and
-    the number of seeds if some have several.
+    """Return a table with one row per method.
+
+    Its columns are, from the left, the label, the layers, where the codes start (only if those of
+    some method start from their values in the step before), the study's `columns`, the status, and
+    the number of seeds (only if some method has several). Columns that are empty in every row are
+    left out.
     """
     shown_columns: list[FactColumn | NumberColumn] = [
         *(column for column in FIRST_COLUMNS if column.needed(methods)),

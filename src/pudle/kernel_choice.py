@@ -46,8 +46,11 @@ Indices = CompiledArray[int, int]
 
 
 def chosen_path() -> str:
-    """Return the path that computations take, ``numba`` or ``torch``: that of the environment
-    variable PUDLE_KERNELS, if it is set and not empty, else numba where it is installed.
+    """Return what computations run on: ``numba``, the compiled kernels where there are some, or
+    ``torch`` alone.
+
+    It is what the environment variable PUDLE_KERNELS says now, if that is set and not empty,
+    whether numba is installed or not; else numba where it is installed, and torch elsewhere.
 
     Raises
     ------

@@ -237,9 +237,9 @@ class Algorithm(ABC):
         """Run `depth` layers, and keep the states of the iterations in `keep` besides the last.
 
         Layers are recorded for a derivative wherever torch records; under ``torch.no_grad()``
-        faster ways may take their place. The layers after the first ones may be those of another
-        algorithm, see `later_layers`. Neither the problem nor this algorithm is changed, but the
-        problem may keep its Lipschitz constant.
+        compiled kernels may take their place, with the same result up to rounding. The layers after
+        the first ones may be those of another algorithm, see `later_layers`. Neither the problem
+        nor this algorithm is changed, but the problem may keep its Lipschitz constant.
 
         Parameters
         ----------

@@ -419,7 +419,7 @@ def _add_to_columns(
     space: Space,
 ) -> None:
     """Subtract ``u (D y)^T + y (D u)^T`` from the program's `columns_bar` and add u to its
-    `products_bar`, in place, for points y and adjoints u.
+    `products_bar`, in place, for points y and adjoints u; buffers of `space` are overwritten.
     """
     columns, columns_bar, products_bar = program.columns, program.columns_bar, program.products_bar
     layers, length, order = len(adjoints), columns.shape[1], space.order
@@ -605,8 +605,8 @@ def _pull_group(program: Program, row: int, tape: Tape, g: int, space: Space) ->
     into ``(1 + c_t) y_bar`` for z_t and ``-c_t y_bar`` for z_{t-1}. In the space, `current` and
     `before` hold the adjoints of these two, `moved` holds y_bar, and `passed` has u of all layers.
 
-    Adds to the program's derivatives in place. Adjoints between two groups are in `space`; depths
-    that end before the group are left alone.
+    Adds to the program's derivatives in place. Adjoints between two groups are in the `carried` of
+    `space`, all else in it is overwritten; depths that end before the group are left alone.
     """
     gram, pulls, local, order = program.gram, program.pulls, space.local, space.order
     one = gram.dtype.type(1)

@@ -402,8 +402,8 @@ class Layer:
 
     @cached_property
     def jacobians(self) -> tuple[Array, Array]:
-        """The Jacobian of all outputs in theta that the backward pass leads to, and that by
-        differences, shape (outputs, entries of theta) each.
+        """Two Jacobians of all outputs in theta: by the backward pass, and by differences of fourth
+        order; shape (entries of the outputs, entries of theta) each. They are computed once.
 
         The layer is called and differentiated once for each entry of its outputs, and called four
         times for each entry of theta.

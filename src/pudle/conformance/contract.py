@@ -78,10 +78,10 @@ def check_description(subject: Subject) -> None:
 
 
 #: A problem and an algorithm.
-Turn = tuple[Problem, Algorithm]
+Pair = tuple[Problem, Algorithm]
 
 
-def _turns(specimen: Specimen) -> list[Turn]:
+def _different_pairs(specimen: Specimen) -> list[Pair]:
     """Return pairs of a problem and an algorithm, which differ from the first in one thing each:
     what an estimator keeps for one pair must not serve another.
 
@@ -90,24 +90,24 @@ def _turns(specimen: Specimen) -> list[Turn]:
     """
     problem, algorithm = specimen.make()
     # Algorithms that differ in their warm start alone are equal, and problems may share tensors.
-    turns = [
+    pairs = [
         (problem, algorithm),
         (problem, with_values(algorithm, initial=torch.ones(problem.code_shape).to(problem.theta))),
         (problem.with_theta(0.9 * problem.theta), algorithm),
     ]
     if specimen in DENSE:
-        turns += [(with_values(problem, loss=own_loss), algorithm)]
-        turns += [(with_values(problem, l2_penalty=0.3), algorithm)]
-        turns += [(problem, fista) for fista in (Fista(), Fista(restart=True))]
-    return turns
+        pairs += [(with_values(problem, loss=own_loss), algorithm)]
+        pairs += [(with_values(problem, l2_penalty=0.3), algorithm)]
+        pairs += [(problem, fista) for fista in (Fista(), Fista(restart=True))]
+    return pairs
 
 
-def _gradients(estimator: GradientEstimator, turns: list[Turn]) -> list[Array]:
-    """Return the gradients of one turn after the other, looked at when all are made.
+def _gradients(estimator: GradientEstimator, pairs: list[Pair]) -> list[Array]:
+    """Return the gradients of one pair after the other, looked at when all are made.
 
     Estimates are then changed in place, as a caller may do.
     """
-    results = [estimator.estimate(*turn, SHALLOW[1]) for turn in turns]
+    results = [estimator.estimate(*pair, SHALLOW[1]) for pair in pairs]
     gradients = [gradient_of(result).copy() for result in results]
     for result in results:
         # A caller may clip it in place.
@@ -117,7 +117,7 @@ def _gradients(estimator: GradientEstimator, turns: list[Turn]) -> list[Array]:
 
 def _gradients_of_spec(spec: str) -> list[Array]:
     """Return the gradients of an estimator that this process makes from a spec."""
-    return _gradients(names.make_estimator(spec), _turns(DENSE[0]))
+    return _gradients(names.make_estimator(spec), _different_pairs(DENSE[0]))
 
 
 @register(EVERY_KIND)
@@ -131,16 +131,18 @@ def check_repeatable(subject: Subject) -> Measurements:
     may do. The other process is started for the first dense specimen alone, and only if a spec
     makes an equal estimator; where it cannot be made from a spec, this part is left out.
     """
-    turns, estimator = _turns(subject.specimen), subject.estimator
-    first, second_call = (_gradients(estimator, turns) for _ in range(2))
-    reversed_order = _gradients(subject.having().estimator, _turns(subject.specimen)[::-1])[::-1]
+    pairs, estimator = _different_pairs(subject.specimen), subject.estimator
+    first, second_call = (_gradients(estimator, pairs) for _ in range(2))
+    reversed_order = _gradients(
+        subject.having().estimator, _different_pairs(subject.specimen)[::-1]
+    )[::-1]
     advice = "keep no state, and return a tensor of its own"
-    for turn, gradient, repeated, after_others in zip(
-        turns, first, second_call, reversed_order, strict=True
+    for pair, gradient, repeated, after_others in zip(
+        pairs, first, second_call, reversed_order, strict=True
     ):
         yield compare(f"the gradient of the first call ({advice})", repeated, gradient)
         yield compare(
-            f"the gradient after no other but {turn[1]} ({advice})", after_others, gradient
+            f"the gradient after no other but {pair[1]} ({advice})", after_others, gradient
         )
     spec = names.text(estimator)
     with contextlib.suppress(PudleError):

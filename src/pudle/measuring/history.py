@@ -221,8 +221,9 @@ def _union(selected: Mapping[str, Benchmark], earlier: Iterable[Benchmark]) -> d
 
 
 def _cell_values(content: "Results", benchmark: Benchmark) -> dict[tuple[str, ...], Any]:
-    """Return the samples or the value of each cell of a benchmark that asv's results have, by its
-    parameters; none of another version.
+    """Return what asv's results of one commit, `content`, hold of a benchmark, by the values of its
+    parameters: the samples of a cell or, where there are none, its value. Nothing is returned if
+    they are of another version of the benchmark.
     """
     name = benchmark["name"]
     if content.benchmark_version.get(name) != benchmark["version"]:
@@ -254,8 +255,11 @@ def _accuracy_value(stored: Stored, function: Any, estimator: str, depth: int) -
 def _cost_value(
     stored: Stored, function: Any, estimator: str, depth: int
 ) -> float | list[float] | None:
-    """Return the samples of a time, or a peak together with the memory of the process that it was
-    measured in; NaN where a cell is skipped or not measured, None where it failed.
+    """Return the value that asv gets for a cell of a benchmark of costs: all samples of a time or,
+    of a memory, the peak plus what the process had before. NaN stands for a cell that is skipped or
+    not measured, None for one that failed.
+
+    `function`, the method of a benchmark, says which case and which metric; it is not called.
     """
     cells = function.__self__
     record = stored.costs.get((cells.metric, cells.case.name, estimator, depth))

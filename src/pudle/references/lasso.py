@@ -464,14 +464,15 @@ def _bounded_gradient(
     - ``(|r| + |A| |z|) |dv|``, by that of its adjoint, and
     - ``|dr| (|z| + |v|)``, by the rounding of its residual,
 
-    times the model's `overlap`. Forming and summing the samples' terms rounds like a random walk.
+    times the model's `overlap`, with the spectral norm ``|A|``. Forming and summing the samples'
+    terms rounds like a random walk.
 
     Parameters
     ----------
     model : LinearModel
         A, with the observations x.
     codes, adjoints : Tensor, shape (n, p)
-        z and v.
+        z, and v, see `implicit_gradient`.
     code_errors, adjoint_errors : Tensor, shape (n,)
         Bounds on ``|dz|`` and ``|dv|``.
     shift : Tensor, shape (n, m)

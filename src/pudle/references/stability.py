@@ -105,8 +105,9 @@ def _by_products(system: Linearized) -> Stability:
 
 
 def _rate(sizes: list[float]) -> float:
-    """Return the geometric mean of the factors by which sizes grew in the later half of the steps
-    between them, of one step at least; the last size itself where it is zero or not finite.
+    """Return one factor, the geometric mean of those by which a vector's sizes after each product
+    grew in the later half of the products, of one at least. If the last size is zero or not finite,
+    it is returned itself.
 
     There must be two sizes or more.
     """

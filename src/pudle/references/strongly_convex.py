@@ -182,8 +182,8 @@ def _first_order_bound(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) 
 def measured_roundings(
     problem: StronglyConvex, codes: Tensor, adjoint: Tensor, slope: Tensor, parts: Parts
 ) -> Roundings:
-    """Estimate how much rounding changes the slope and the parts: norms, 64 times those that random
-    roundings of all that is computed show.
+    """Estimate how much rounding changes the slope ``partial_z g`` and each of the `Parts`: norms,
+    64 times those of the changes that random roundings of all that is computed show.
 
     The user's functions are called again, with the same seeds at each call. A norm is zero if they
     fail on rounded numbers, or if it is not finite: zero then means that it was not measured.

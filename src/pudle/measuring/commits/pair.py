@@ -225,14 +225,14 @@ class CommitPair:
         line about each step.
 
         What was measured before of this pair for this profile is removed first, as are the folders
-        of comparisons that were killed.
+        of comparisons that were killed. The repository's own checkout stays as it is.
 
         Raises
         ------
         PudleError
             If a commit cannot be built or measured, or the same commits are being compared already.
         SpecError
-            If a spec or a pattern names nothing at either commit.
+            If a spec, or a pattern of names of cases, names nothing at either commit.
         MissingResults
             If the minutes end before a side has a score.
         """

@@ -51,7 +51,7 @@ def measure_in_threads(carried: CarriedExperiment, threads: int, store: Store) -
 
 @dataclass(frozen=True)
 class CarriedExperiment(RecordedResult[ExperimentRecord]):
-    """An experiment that is carried out, by its name; it is the same in all profiles."""
+    """A registered experiment, whose result is stored under its name: the same in all profiles."""
 
     name: str
     study: str = field(compare=False)
