@@ -82,7 +82,7 @@ class ShortTraining:
     ----------
     choice : Choice
     initial_loss : float
-        Outer loss before the first step; NaN where that diverged.
+        Outer loss before the first step; NaN if the training diverged in that step.
     decrease : float
         By how much the steps lower it: negative where it rose, NaN where the training diverged.
     seconds : float

@@ -290,8 +290,8 @@ def train_shortly(advice: Advice, start: DictionaryProblem) -> TrainingCheck:
 
 def _short_training(choice: Choice, start: DictionaryProblem) -> ShortTraining:
     """Train for `STEPS` steps from a problem's dictionary, which is not changed, and return by how
-    much the outer loss has fallen, and the processor time; or that the training diverged, if the
-    loss or the gradient was not finite in one of the steps or after the last.
+    much the outer loss has fallen, and the processor time; or that the training diverged, in one of
+    the steps or where the loss is evaluated after the last.
 
     Warnings of the training are hidden.
     """

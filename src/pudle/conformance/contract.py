@@ -77,11 +77,10 @@ def check_description(subject: Subject) -> None:
     )
 
 
-#: A problem and an algorithm.
-Pair = tuple[Problem, Algorithm]
+ProblemAndAlgorithm = tuple[Problem, Algorithm]
 
 
-def _different_pairs(specimen: Specimen) -> list[Pair]:
+def _different_pairs(specimen: Specimen) -> list[ProblemAndAlgorithm]:
     """Return pairs of a problem and an algorithm, which differ from the first in one thing each:
     what an estimator keeps for one pair must not serve another.
 
@@ -102,7 +101,7 @@ def _different_pairs(specimen: Specimen) -> list[Pair]:
     return pairs
 
 
-def _gradients(estimator: GradientEstimator, pairs: list[Pair]) -> list[Array]:
+def _gradients(estimator: GradientEstimator, pairs: list[ProblemAndAlgorithm]) -> list[Array]:
     """Return the gradients of one pair after the other, looked at when all are made.
 
     Estimates are then changed in place, as a caller may do.

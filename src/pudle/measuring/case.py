@@ -93,8 +93,8 @@ class Case:
         return names.make_dataset(self.dataset), names.make_algorithm(self.algorithm)
 
     def make_problem(self, seed: int, device: str = "cpu") -> Problem:
-        """Draw the problem of a seed with the case's loss and dtype: a new object at each call, with
-        the same values.
+        """Draw the problem of a seed with the case's loss and dtype: a new object at each call,
+        with the same values.
 
         UnsupportedProblem says that the dataset lacks this loss. Imports the user's file that the
         dataset's spec names; the dataset may read files.

@@ -184,8 +184,8 @@ def product(left: Array, right: Array) -> Array:
     """Return ``left @ right`` as a new array of the dtype of `right`, which may be a stack of
     matrices, shape (..., k, p).
 
-    It is computed in blocks of `PANEL` columns, which run in several threads if there is enough
-    work, so that the bits are the same with any number of threads.
+    It is computed in blocks of `PANEL` columns, which several threads share if there is enough
+    work: the result has the same bits with any number of threads.
     """
     columns = right.shape[-1]
     result = np.empty((*right.shape[:-2], len(left), columns), right.dtype)
