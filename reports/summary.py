@@ -93,8 +93,9 @@ class Fit(NamedTuple):
     theory: Law | None
     #: What theory predicts for `rate`.
     predicted_rate: float = nan
-    #: The exponential of the slope of log error per layer (of log error / T where the law has a
-    #: factor T), and the ratio of the slope to that of `BASE`.
+    #: The factor of the error per layer, which is the exponential of the slope of log(error), or of
+    #: log(error / T) where the law has a factor T; and the ratio of this slope to that of
+    #: log(error) of `BASE`.
     rate: float = nan
     acceleration: float = nan
     #: Ends of the window.
@@ -292,8 +293,8 @@ class Summary:
 
     @property
     def gain(self) -> float:
-        """How many times as fast kernels make it, at the deepest depth that is timed on both paths,
-        NaN without any; one where it takes the torch path.
+        """How many times as fast kernels make the estimator, at the deepest depth that is timed
+        with and without them: NaN if there is none, and about one for an estimator without kernels.
         """
         fast, slow = self.measured.seconds.measured, self.torch.measured
         depth = max(fast.keys() & slow.keys(), default=0)
@@ -306,22 +307,24 @@ class Summary:
 
     @property
     def fitted(self) -> list[Fit]:
-        """The seeds with a rate."""
+        """The fits of the seeds that have a rate."""
         return [fit for fit in self.fits if fit.rate == fit.rate]
 
     @property
     def crooked(self) -> bool:
-        """Whether a curve is not geometric."""
+        """Whether the curve of any seed with a rate is not geometric."""
         return any(fit.reason for fit in self.fitted)
 
     @property
     def rate(self) -> Spread:
-        """The fitted rate."""
+        """The fitted rate: its median, least and greatest value over the seeds that have one."""
         return spread(fit.rate for fit in self.fits)
 
     @property
     def predicted_rate(self) -> Spread:
-        """The rate that theory predicts."""
+        """The rate that theory predicts: its median, least and greatest value over the seeds that
+        have one.
+        """
         return spread(fit.predicted_rate for fit in self.fits)
 
     @property

@@ -162,7 +162,8 @@ class _AtomSearch:
 
     def weigh(self, first: int, second: int) -> None:
         """Take the atom that a pair of samples, given by their indices, shares, unless it is known
-        or they share several.
+        or they share several. Such an atom is the eigenvector of the weighted covariance to its
+        eigenvalue of largest absolute value.
 
         Adds to `atoms` and `present`, and counts the pair in `n_pairs` unless both samples have a
         known atom.
