@@ -17,7 +17,7 @@ class _Memory(_Estimates):
         touch(self.estimator, self.problem, self.algorithm, depth)
 
     def peakmem_estimate(self, estimator: str, depth: int) -> None:
-        self.estimator.estimate(self.problem, self.algorithm, depth)
+        self.estimate = self.estimator.estimate(self.problem, self.algorithm, depth)
 
 
 add_case_classes(_Memory, selection().timed_depths, globals())

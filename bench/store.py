@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import re
+import secrets
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,6 +19,7 @@ import torch
 
 from pudle.algorithms import kernels
 from pudle.errors import PudleError, SpecError
+from pudle.estimator import Estimate
 from pudle.files import read_record
 from pudle.measuring.case import DTYPES, Case
 from pudle.measuring.history import configure
@@ -26,6 +28,7 @@ from pudle.measuring.provenance import installed_commit
 from pudle.measuring.results.cost import PRELOADED, EstimateCost
 from pudle.measuring.results.score import ScoreRecord, Scores
 from pudle.measuring.run import Run
+from pudle.measuring.scored_path import Returned, at_unseen_theta
 from pudle.measuring.selection import SELECTION_VARIABLE, Selection
 from pudle.measuring.store import Store, locked
 from pudle.measuring.stored_files import BROKEN, MeasurementStatus
@@ -156,21 +159,37 @@ class _Cells:
 
 
 class _Estimates(_Cells):
-    """What times and memory share: a cell is one estimate, and the store has its cost as well."""
+    """Base of times and memory: a cell is one estimate, whose cost is in the store as well."""
 
     metric: ClassVar[str]
+    #: What the measured call has returned.
+    estimate: Estimate | None = None
+    _is_checked = False
 
     def setup(self, estimator: str, depth: int) -> None:
-        """Make the problem, the algorithm and the estimator of a cell; skip the cell where its
-        score is no number or the store has no cost, and fail it where one of the two broke.
+        """Make the estimator of a cell, the algorithm, and the problem at a theta that the
+        estimator has not seen; asv calls this before every measured call.
+
+        The cell is skipped if its score is no number or the store has no cost, and fails if one of
+        the two broke.
         """
         require_ok(record(self.case, estimator).at(depth))
-        stored = EstimateCost(self.metric, self.case, estimator, depth).read(store())
+        self.cost = EstimateCost(self.metric, self.case, estimator, depth)
+        stored = self.cost.read(store())
         if stored is None:
             raise NotImplementedError(f"{self.metric} is not measured at depth {depth}")
         require_ok(MeasurementStatus(stored.status, stored.reason))
-        self.problem, self.algorithm = problem_and_algorithm(self.case, selection().device)
-        self.estimator = make_estimator(estimator)
+        problem, self.algorithm = problem_and_algorithm(self.case, selection().device)
+        self.estimator, self.estimate = make_estimator(estimator), None
+        self.seed = secrets.randbits(63)
+        self.problem = at_unseen_theta(problem, self.seed)
+
+    def teardown(self, estimator: str, depth: int) -> None:
+        """Fail the cell if its first measured call did not return what scores are of."""
+        if self.estimate and not self._is_checked:
+            self._is_checked = True
+            returned = Returned.of(self.estimate)
+            self.cost.require_scored(self.seed, returned, selection().device)
 
 
 def add_case_classes(

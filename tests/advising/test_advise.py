@@ -74,7 +74,7 @@ def test_within_a_time_the_most_accurate_is_chosen():
 
 def test_within_a_memory_the_deepest_that_fits_is_chosen(monkeypatch):
     def peak(estimate, device):
-        return int(1e6 * estimate.args[-1]), 0
+        return int(1e6 * estimate.args[-1]), 0, estimate()
 
     monkeypatch.setattr(cost, "peak_memory", peak)
     options = {"estimators": ["backprop"], "seeds": 3}

@@ -42,6 +42,8 @@ for benchmark in benchmarks:
         try:
             instance.setup(*parameters)
             result = benchmark.func(*parameters)
+            for teardown in benchmark._teardowns:
+                teardown(*parameters)
         except (NotImplementedError, RuntimeError) as error:
             result = f"{type(error).__name__}: {error}"
         name = benchmark.name.removeprefix("bench.")

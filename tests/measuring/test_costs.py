@@ -19,10 +19,10 @@ import pudle
 from pudle.errors import InvalidArgument, UnwritableFile
 from pudle.measuring import history, sources
 from pudle.measuring.execution import execute
-from pudle.measuring.meters import touch
+from pudle.measuring.meters import Timing, touch
 from pudle.measuring.options import Options
 from pudle.measuring.results import cost
-from pudle.measuring.results.cost import EstimateCost, Timer, Turns
+from pudle.measuring.results.cost import EstimateCost, MeasuredTime, Timer, Turns
 from pudle.measuring.results.score import ScoreRow, Scores
 from pudle.measuring.run import Run
 from pudle.measuring.store import Store
@@ -62,6 +62,11 @@ def planned(selection, store, **options):
 
 def seconds(*estimators):
     return [EstimateCost("seconds", TINY, name, 5) for name in estimators]
+
+
+def timed(seconds):
+    """Return a time of one processor, whose result is not compared with the scored path."""
+    return MeasuredTime(Timing(seconds, seconds, 1.0), seed=0, returned=None)
 
 
 def test_a_time_that_is_measured_by_itself_is_no_memory(tmp_path):
@@ -226,7 +231,7 @@ def test_times_of_a_problem_are_those_of_the_same_rounds(tmp_path, installed):
 
 def test_what_is_slower_beyond_doubt_is_measured_in_few_rounds(store, monkeypatch):
     taken = {"alternating": 0.001, "backprop": 0.0029, "one_step": 0.0031}
-    timer = mock.Mock(seconds=lambda cost: taken[cost.estimator])
+    timer = mock.Mock(time=lambda cost, keep: timed(taken[cost.estimator]))
     monkeypatch.setattr(cost, "Timer", lambda device: timer)
     monkeypatch.setattr(cost, "SECONDS", 0.0)
     records = Turns(seconds(*taken), 60.0).measure(store)
@@ -238,7 +243,7 @@ def test_what_is_slower_beyond_doubt_is_measured_in_few_rounds(store, monkeypatc
 def test_times_are_of_this_process_where_it_is_asked_or_uses_a_gpu(
     store, monkeypatch, rounds, bound
 ):
-    timer = mock.Mock(seconds=lambda cost: float(os.getpid()))
+    timer = mock.Mock(time=lambda cost, keep: timed(float(os.getpid())))
     monkeypatch.setattr(cost, "Timer", lambda device: timer)
     monkeypatch.setattr(cost, "has_used_gpu", lambda device: bound)
     monkeypatch.setattr(cost, "SECONDS", 0.0)

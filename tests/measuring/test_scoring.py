@@ -194,27 +194,6 @@ def test_a_gradient_that_changes_from_call_to_call_is_no_score_unless_it_says_so
         assert 'or set computes = "stochastic"' in first.reason
 
 
-class Amplifying(pudle.GradientEstimator):
-    """Backpropagation, of which a sweep over several depths amplifies another rounding."""
-
-    name, computes = "amplifying", "heuristic"
-
-    def estimate(self, problem, algorithm, depth):
-        return pudle.make_estimator("backprop").estimate(problem, algorithm, depth)
-
-    def sweep(self, problem, algorithm, depths):
-        for depth in depths:
-            estimate = self.estimate(problem, algorithm, depth)
-            gradient = (1 + 1e-6 * (len(depths) > 1)) * estimate.gradient
-            yield dataclasses.replace(estimate, gradient=gradient)
-
-
-@pytest.mark.parametrize("depths", [(2,), (2, 3)])
-def test_what_an_estimator_rounds_otherwise_in_a_sweep_is_no_change_from_call_to_call(depths):
-    results = attempt(Amplifying(), sparse_problem(), pudle.Ista(), depths)
-    assert all(isinstance(result, pudle.Estimate) for result in results)
-
-
 class Flattering(torch.Tensor):
     """A tensor whose own norm and differences make every error zero."""
 

@@ -1,13 +1,18 @@
 """The one timer and the one meter of memory for all times and peaks that this package tells."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
+import gc
 import resource
+import secrets
 import sys
 import time
-import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -36,21 +41,133 @@ def clock(device: str) -> Clock:
     return gpu if device.startswith("cuda") else time.process_time if alone else time.perf_counter
 
 
-def sample(call: Callable[[], object], clock: Clock) -> float:
-    """Return the seconds of the fastest of as many calls as take two milliseconds together, of one
-    where that takes longer: other work on the machine only ever adds to a time.
+class Timing(NamedTuple):
+    """Time of one call, from calls that took a few milliseconds together.
 
-    A call counts as a microsecond at least. There is no garbage collection meanwhile.
+    Attributes
+    ----------
+    seconds : float
+        Time of the fastest call by the device's clock. Processor time includes that of threads and
+        of processes that the call started, also if they work on after it has returned.
+    elapsed : float
+        Elapsed seconds of the fastest call. On Linux, time in which this thread waited for a
+        processor that other work had is left out.
+    processors : float
+        Processors in use on average: processor time over elapsed time.
+    """
+
+    seconds: float
+    elapsed: float
+    processors: float
+
+
+#: What a call gets, what it returns, and what is kept of that.
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+Kept = TypeVar("Kept")
+#: Calls go on until they have taken so many seconds, and one counts as so many at least.
+ENOUGH, LEAST = 0.002, 1e-6
+
+
+def time_calls(
+    prepare: Callable[[], Argument],
+    call: Callable[[Argument], Result],
+    keep: Callable[[Result], Kept],
+    clock: Clock,
+) -> tuple[Timing, Argument, Kept]:
+    """Call a function several times, each time with a new argument, and time the calls.
+
+    `prepare` makes the arguments while the clock stands still. The fastest call counts, because
+    other work on the machine only adds to a time. There is no garbage collection meanwhile.
+
+    Returns
+    -------
+    timing : Timing
+    argument, kept
+        The argument of one of the calls, which is chosen at random, and what `keep` has made of its
+        result before the next call.
     """
     seconds: list[float] = []
-    while sum(seconds) < 0.002:
-        # Of a call that the clock cannot see there is still an end.
-        seconds.append(max(timeit.timeit(call, timer=clock, number=1), 1e-6))
-    return min(seconds)
+    elapsed: list[float] = []
+    processor = main_thread = 0.0
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        threads, processes = _seconds_of_other_threads(), seconds_of_other_processes()
+        while sum(map(max, seconds, elapsed)) < ENOUGH:
+            argument = prepare()
+            delay, begin = _processor_delay(), time.perf_counter()
+            process, thread, device = time.process_time(), time.thread_time(), clock()
+            result = call(argument)
+            device, thread = clock() - device, time.thread_time() - thread
+            process, end = time.process_time() - process, time.perf_counter()
+            delay = _processor_delay() - delay
+            # A call that a clock cannot see still counts, so that there is an end.
+            seconds.append(max(device, LEAST))
+            elapsed.append(max(end - begin - delay, LEAST))
+            processor, main_thread = processor + process, main_thread + thread
+            # The k-th call takes the place of the chosen one with probability 1 / k.
+            if secrets.randbelow(len(seconds)) == 0:
+                chosen = argument, keep(result)
+        threads = _seconds_of_other_threads() - threads
+        processes = seconds_of_other_processes() - processes
+    finally:
+        if collects:
+            gc.enable()
+    # Threads that work between the calls, and processes whenever they work.
+    elsewhere = max(threads - (processor - main_thread), 0.0) + processes
+    fastest = min(seconds)
+    if clock is time.process_time:
+        fastest += elsewhere / len(seconds)
+    processors = (processor + elsewhere) / sum(elapsed)
+    return Timing(fastest, min(elapsed), processors), *chosen
 
 
-def peak_memory(call: Callable[[], object], device: str) -> tuple[int, int]:
-    """Return the bytes that a call takes at its peak beyond those taken before, and these.
+def _seconds_of_other_threads() -> float:
+    """Return the processor seconds so far of all threads of this process but the calling one."""
+    return time.process_time() - time.thread_time()
+
+
+def seconds_of_other_processes() -> float:
+    """Return the processor seconds so far of the processes that this one has started: those that
+    have ended and, on Linux, those that live.
+    """
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime + sum(map(_seconds_of, _descendants()))
+
+
+def _descendants() -> Iterator[int]:
+    """Yield the living processes that this one has started, on Linux."""
+    parents = ["self"]
+    while parents:
+        tasks = Path(f"/proc/{parents.pop()}/task")
+        with contextlib.suppress(OSError):
+            for thread in tasks.iterdir():
+                for child in (thread / "children").read_text().split():
+                    yield int(child)
+                    parents.append(child)
+
+
+def _seconds_of(process_id: int) -> float:
+    """Return the processor seconds of another process, 0 if it has just ended."""
+    with contextlib.suppress(OSError):
+        # The clock that clock_getcpuclockid gives on Linux.
+        return time.clock_gettime(~process_id << 3 | 2)
+    return 0.0
+
+
+def _processor_delay() -> float:
+    """Return the seconds that this thread has waited for a processor, 0 if the system keeps no
+    account of them.
+    """
+    with contextlib.suppress(OSError, IndexError):
+        return 1e-9 * int(Path("/proc/thread-self/schedstat").read_text().split()[1])
+    return 0.0
+
+
+def peak_memory(call: Callable[[], Result], device: str) -> tuple[int, int, Result]:
+    """Return the bytes that a call takes at its peak beyond those taken before, these, and what the
+    call returns.
 
     On the CPU the peak is that of this process since it began, so that it should be a new copy that
     makes no other call; the first number is then at least the size of a page. On a GPU the peak is
@@ -59,12 +176,12 @@ def peak_memory(call: Callable[[], object], device: str) -> tuple[int, int]:
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        call()
-        return torch.cuda.max_memory_allocated() - before, before
+        result = call()
+        return torch.cuda.max_memory_allocated() - before, before, result
     before = _peak_of_process()
-    call()
+    result = call()
     # Less than a page cannot be told from nothing.
-    return max(_peak_of_process() - before, resource.getpagesize()), before
+    return max(_peak_of_process() - before, resource.getpagesize()), before, result
 
 
 def _peak_of_process() -> int:

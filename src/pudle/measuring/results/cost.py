@@ -6,21 +6,23 @@ import contextlib
 import functools
 import math
 import os
+import secrets
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ... import kernel_choice, names, paired
 from ...algorithms import kernels
-from ...errors import MissingDependency
+from ...errors import InvalidArgument, MissingDependency, UnsupportedProblem
 from ...estimator import Estimate
+from ...problems import Problem
 from ...threads import block_threads, torch_threads
 from ...workers import (
     ONE_THREAD,
@@ -28,15 +30,25 @@ from ...workers import (
     InProcess,
     Outcome,
     Process,
+    failure,
     return_freed_memory,
     run_in_copy,
     work,
 )
 from ..case import DTYPES, Case
 from ..grouping import grouped
-from ..meters import clock, peak_memory, problem_and_algorithm, sample, touch
+from ..meters import (
+    Timing,
+    clock,
+    peak_memory,
+    problem_and_algorithm,
+    seconds_of_other_processes,
+    time_calls,
+    touch,
+)
 from ..naming import slug
 from ..provenance import machine
+from ..scored_path import Returned, at_unseen_theta, require_scored
 from ..stored_files import Amount, Record, Whole
 from .reference import GRADIENTS
 from .result import EstimatorResult
@@ -54,6 +66,13 @@ ROUNDS, MOST_ROUNDS, SECONDS, WIDE = 10, 40, 6.0, 1.25
 #: After so many rounds no more of a time that is so many times that of the fastest estimator at the
 #: deepest depth: no noise explains that, and no answer needs to tell the two apart.
 FEWEST_ROUNDS, SLOWER = 3, 3.0
+#: An estimate on the CPU may use so many times its share of processors, and must use this many:
+#: what it does in other threads and processes counts as its own.
+MOST_PROCESSORS, LEAST_PROCESSORS = 1.2, 0.5
+#: Why there is no memory of an estimate that other processes compute.
+OTHER_PROCESSES = (
+    "an estimate starts processes, whose memory is not measured: compute in the calling process"
+)
 #: The metric of a memory, that of a time, and that of a time without kernels.
 MEMORY, TIME, TORCH_TIME = "memory_bytes", "seconds", "seconds_torch"
 
@@ -71,6 +90,9 @@ class CostRecord(Record, kw_only=True):
     #: only then the k-th time of one can be compared with that of another.
     samples: list[Amount] = []
     turns: str = ""
+    #: Elapsed seconds in each round, and the processors in use on average.
+    elapsed: list[Amount] = []
+    processors: Amount | None = None
     #: The memory of the process without the estimate.
     baseline: Amount | None = None
 
@@ -90,7 +112,7 @@ class EstimateCost(EstimatorResult[CostRecord]):
     depth: int
     threads: int = 1
 
-    rooms = (*GRADIENTS, "measuring/results/cost", "measuring/meters")
+    rooms = (*GRADIENTS, "measuring/results/cost", "measuring/meters", "measuring/scored_path")
     record = CostRecord
 
     def label(self, case_labels: Mapping[str, str]) -> str:
@@ -140,24 +162,58 @@ class EstimateCost(EstimatorResult[CostRecord]):
             return record
         prepare([self], store)
 
-        def peak() -> dict[str, int]:
-            """Return the peak of an estimate, and the memory that the process had before, as fields
-            of a record.
+        def peak() -> tuple[dict[str, int], Returned]:
+            """Return the peak of an estimate and the memory that the process had before, as fields
+            of a record, and what the estimate was.
             """
             # In the copy alone: it would make every later time of this process longer.
             return_freed_memory(at_once=store.device == "cpu")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
-                arguments = (*problem_and_algorithm(self.case, store.device), self.depth)
+                problem, algorithm = problem_and_algorithm(self.case, store.device)
+                estimator, unseen = self.estimator_object, at_unseen_theta(problem, seed)
                 with measuring_threads(self.threads):
-                    touch(self.estimator_object, *arguments)
-                    estimate = functools.partial(self.estimator_object.estimate, *arguments)
-                    value, baseline = peak_memory(estimate, store.device)
-            return {"value": value, "baseline": baseline}
+                    before = seconds_of_other_processes()
+                    touch(estimator, problem, algorithm, self.depth)
+                    call = functools.partial(estimator.estimate, unseen, algorithm, self.depth)
+                    value, baseline, estimate = peak_memory(call, store.device)
+                    if seconds_of_other_processes() > before:
+                        raise UnsupportedProblem(OTHER_PROCESSES)
+            return {"value": value, "baseline": baseline}, Returned.of(estimate)
 
-        if has_used_gpu(store.device):
-            return self.write_outcome(store, InProcess().call(math.inf, peak))
-        return self.write_outcome(store, run_in_copy(peak))
+        in_process, seed = has_used_gpu(store.device), secrets.randbits(63)
+        measured = InProcess().call(math.inf, peak) if in_process else run_in_copy(peak)
+        if measured.status != "ok":
+            return self.write_outcome(store, measured)
+        fields, returned = measured.result
+        checked = check_in_fresh_process(self, seed, returned, store.device, math.inf)
+        return self.write_outcome(store, checked if checked.status != "ok" else Outcome(fields))
+
+    def require_scored(self, seed: int, returned: Returned, device: str) -> None:
+        """Raise OtherGradient unless `sweep` returns the same as `estimate` has returned at the
+        unseen theta of a seed.
+        """
+        problem, algorithm = problem_and_algorithm(self.case, device)
+        depths = [*(depth for depth in self.case.depths if depth < self.depth), self.depth]
+        with (
+            computing_on(self.path),
+            warnings.catch_warnings(),
+            measuring_threads(self.threads),
+        ):
+            warnings.simplefilter("ignore", UserWarning)
+            estimator = self.estimator_object
+
+            def sweep(at: Problem) -> Estimate:
+                *_, last = estimator.sweep(at, algorithm, depths)
+                return last
+
+            unseen = at_unseen_theta(problem, seed)
+            require_scored(estimator, unseen, algorithm, self.depth, returned, sweep)
+
+    @property
+    def path(self) -> str:
+        """The path that the metric asks for: ``torch``, or what PUDLE_KERNELS chooses."""
+        return "torch" if self.metric == TORCH_TIME else kernel_choice.chosen_path()
 
     def write_failure(self, store: Store, outcome: Outcome[Any]) -> CostRecord:
         return self.write_outcome(store, outcome)
@@ -222,6 +278,18 @@ def _measure_memories() -> None:
     work()
 
 
+def check_in_fresh_process(
+    cost: EstimateCost, seed: int, returned: Returned, device: str, timeout: float
+) -> Outcome[None]:
+    """Return the outcome of `EstimateCost.require_scored` in a new copy of this process, in which a
+    plug-in finds nothing that it has kept; with a GPU, which copies cannot use, in this process.
+    """
+    if has_used_gpu(device):
+        return InProcess().call(timeout, cost.require_scored, seed, returned, device)
+    with Copy(lambda: cost.require_scored(seed, returned, device)) as copy:
+        return copy.ask(timeout=timeout)
+
+
 def has_used_gpu(device: str) -> bool:
     """Tell whether the device is a GPU and this process uses it already, which a copy of this
     process then could not.
@@ -251,42 +319,100 @@ def prepare(costs: Sequence[EstimateCost], store: Store) -> None:
     return_freed_memory()
 
 
+class MeasuredTime(NamedTuple):
+    """A time of one estimate, with what one of its calls, chosen at random, has returned at the
+    unseen theta of a seed.
+    """
+
+    timing: Timing
+    seed: int
+    returned: Returned | None
+
+
 class Timer:
     """A clock of costs, in a process that measures nothing else."""
 
     def __init__(self, device: str) -> None:
         self.device, self.chosen = device, kernel_choice.chosen_path()
         self._warm = functools.lru_cache(maxsize=64)(self._warmed_up)
+        self._processors: dict[EstimateCost, list[float]] = {}
 
-    def _warmed_up(self, cost: EstimateCost, path: str) -> Callable[[], Estimate]:
+    def _warmed_up(self, cost: EstimateCost) -> Callable[[Problem], Estimate]:
         """Return the call that is timed, after a first one, which fills caches and may compile.
 
         MissingDependency says that no kernel applies, where a time without kernels would be the
         same.
         """
         problem, algorithm = problem_and_algorithm(cost.case, self.device)
-        if path != self.chosen and not kernels.is_plain(problem):
+        if cost.path != self.chosen and not kernels.is_plain(problem):
             raise MissingDependency(NO_KERNEL)
-        estimate = functools.partial(cost.estimator_object.estimate, problem, algorithm, cost.depth)
+        estimator, depth = cost.estimator_object, cost.depth
         # The first call fills caches, and may compile for this depth.
-        estimate()
-        return estimate
+        estimator.estimate(problem, algorithm, depth)
+        return lambda unseen: estimator.estimate(unseen, algorithm, depth)
 
-    def seconds(self, cost: EstimateCost) -> float:
-        """Return the seconds of one estimate, on the kernels or the torch path as its metric says.
+    def time(self, cost: EstimateCost, *, keep: bool) -> MeasuredTime:
+        """Time an estimate, on the kernels or the torch path as its metric says. Every call gets a
+        theta that the estimator has not seen. If `keep`, one of the results is returned, too.
 
         The last 64 warmed-up estimates are kept. Whatever the estimator raises is raised.
         """
-        path = "torch" if cost.metric == TORCH_TIME else self.chosen
-        with computing_on(path), warnings.catch_warnings(), measuring_threads(cost.threads):
+        with computing_on(cost.path), warnings.catch_warnings(), measuring_threads(cost.threads):
             # What an estimator advises its caller is no line of a run's log.
             warnings.simplefilter("ignore", UserWarning)
-            duration = sample(self._warm(cost, path), clock(self.device))
+            estimate = self._warm(cost)
+            problem, _ = problem_and_algorithm(cost.case, self.device)
+
+            def draw() -> tuple[int, Problem]:
+                seed = secrets.randbits(63)
+                return seed, at_unseen_theta(problem, seed)
+
+            timing, (seed, _), returned = time_calls(
+                draw,
+                lambda drawn: estimate(drawn[1]),
+                lambda estimate: Returned.of(estimate) if keep else None,
+                clock(self.device),
+            )
         # A copy that waits for its turn holds little.
         return_freed_memory()
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
-        return duration
+        return MeasuredTime(timing, seed, returned)
+
+    def seconds(self, cost: EstimateCost) -> float:
+        """Return the seconds of one estimate, in a process that is asked for the same several
+        times.
+
+        The first call for a cost also compares a result with the scored path, in this process. From
+        the third call on, an estimate that uses more processors than its share is refused.
+        """
+        processors = self._processors.setdefault(cost, [])
+        timing, seed, returned = self.time(cost, keep=not processors)
+        processors.append(timing.processors)
+        if returned:
+            cost.require_scored(seed, returned, self.device)
+        if len(processors) >= FEWEST_ROUNDS:
+            require_share(processors, cost.threads, self.device)
+        return timing.seconds
+
+
+def require_share(processors: Sequence[float], threads: int, device: str) -> None:
+    """Raise InvalidArgument if an estimate on the CPU used more processors than its share, or
+    hardly any, in the median over the rounds.
+    """
+    used = float(np.median(processors))
+    if device != "cpu":
+        return
+    if used > MOST_PROCESSORS * threads:
+        raise InvalidArgument(
+            f"an estimate uses {used:.3g} processors, and its share is {threads}: compute in the"
+            " calling thread and before `estimate` returns, or let everybody use more (--threads)"
+        )
+    if used < LEAST_PROCESSORS:
+        raise InvalidArgument(
+            f"an estimate uses {used:.2g} processors and waits the rest of the time, for work that"
+            " is not measured: compute in the calling process"
+        )
 
 
 class Turns:
@@ -304,9 +430,12 @@ class Turns:
         by_depth = grouped(sorted(costs, key=attrgetter("depth")), attrgetter("depth"))
         #: The costs that are still measured, by depth.
         self.groups: list[list[EstimateCost]] = [*by_depth.values()]
-        self.samples: dict[EstimateCost, list[float]] = {cost: [] for cost in costs}
+        self.samples: dict[EstimateCost, list[Timing]] = {cost: [] for cost in costs}
         self.failures: dict[EstimateCost, Outcome[Any]] = {}
-        self._copies: dict[str, Copy[float]] = {}
+        self._copies: dict[str, Copy[MeasuredTime]] = {}
+        #: The round whose result is compared with the scored path.
+        n_certain = min(rounds or FEWEST_ROUNDS, FEWEST_ROUNDS)
+        self._checked_turn = {cost: secrets.randbelow(n_certain) for cost in costs}
 
     def measure(self, store: Store) -> list[CostRecord]:
         """Measure the times, write their records, one for each cost, and return these in order.
@@ -332,7 +461,10 @@ class Turns:
                 if not any(self.groups):
                     break
         turns = uuid.uuid4().hex
-        return [cost.write_outcome(store, self._outcome(cost, turns)) for cost in self.costs]
+        return [
+            cost.write_outcome(store, self._outcome(cost, turns, store.device))
+            for cost in self.costs
+        ]
 
     def _time_each_once(self, turn: int, timer: Timer, stack: contextlib.ExitStack) -> None:
         """Take one time of each cost that is still measured, into `samples`; one that fails is
@@ -342,15 +474,19 @@ class Turns:
         """
         for group in self.groups:
             for cost in [group[number] for number in paired.order(turn, len(group))]:
-                outcome = self._time_once(cost, timer, stack)
+                checks = turn == self._checked_turn[cost]
+                outcome = self._time_once(cost, timer, stack, keep=checks)
                 if outcome.status == "ok":
-                    self.samples[cost].append(outcome.result)
-                else:
+                    timing, seed, returned = outcome.result
+                    self.samples[cost].append(timing)
+                    if returned:
+                        outcome = self._check(cost, seed, returned, timer)
+                if outcome.status != "ok":
                     self.failures[cost] = outcome
                     group.remove(cost)
 
     def _time_once(
-        self, cost: EstimateCost, timer: Timer, stack: contextlib.ExitStack
+        self, cost: EstimateCost, timer: Timer, stack: contextlib.ExitStack, *, keep: bool
     ) -> Outcome[Any]:
         """Return the outcome of one time, in the copy of its estimator, which is started if there
         is none or it has ended, and ends with the `stack`.
@@ -358,20 +494,34 @@ class Turns:
         With a fixed number of rounds, or once this process has used a GPU, it is measured here.
         """
         if self.rounds or has_used_gpu(timer.device):
-            return InProcess().call(self.timeout, timer.seconds, cost)
+            return InProcess().call(self.timeout, lambda: timer.time(cost, keep=keep))
         copy = self._copies.get(cost.estimator)
         if copy is None or not copy.process_id:
-            copy = stack.enter_context(Copy(lambda number: timer.seconds(self.costs[number])))
+            copy = stack.enter_context(
+                Copy(lambda number, keep: timer.time(self.costs[number], keep=keep))
+            )
             self._copies[cost.estimator] = copy
         # By its number: what a cost is of may have been made here alone.
-        return copy.ask(self.costs.index(cost), timeout=self.timeout)
+        return copy.ask(self.costs.index(cost), keep, timeout=self.timeout)
+
+    def _check(
+        self, cost: EstimateCost, seed: int, returned: Returned, timer: Timer
+    ) -> Outcome[Any]:
+        """Return the outcome of the comparison of a timed result with the scored path."""
+        if self.rounds:
+            require = cost.require_scored
+            return InProcess().call(self.timeout, require, seed, returned, timer.device)
+        return check_in_fresh_process(cost, seed, returned, timer.device, self.timeout)
+
+    def _seconds(self, cost: EstimateCost) -> list[float]:
+        return [timing.seconds for timing in self.samples[cost]]
 
     def _leave_out_slow(self) -> None:
         """End the rounds, in `groups`, of what takes more than three times as long as the fastest
         at the deepest depth, and of times of the torch path: no answer rests on these where there
         are kernels.
         """
-        medians = {cost: np.median(self.samples[cost]) for group in self.groups for cost in group}
+        medians = {cost: np.median(self._seconds(cost)) for group in self.groups for cost in group}
         slow = SLOWER * min((medians[cost] for cost in self.groups[-1]), default=np.inf)
         self.groups = [
             [cost for cost in group if medians[cost] <= slow and cost.metric != TORCH_TIME]
@@ -382,13 +532,25 @@ class Turns:
         """Tell whether noise hides which times of a depth are longer: the interval of one of them,
         relative to the median of all, is wider than a factor of 1.25.
         """
-        samples = np.array([self.samples[cost] for cost in group])
+        samples = np.array([self._seconds(cost) for cost in group])
         ratios = paired.compare_many(samples, np.median(samples, axis=0))
         return bool((ratios.high > WIDE * ratios.low).any())
 
-    def _outcome(self, cost: EstimateCost, turns: str) -> Outcome[Any]:
+    def _outcome(self, cost: EstimateCost, turns: str, device: str) -> Outcome[Any]:
         """Return the failure of a cost or, as fields of its record, its times and their median."""
-        if failure := self.failures.get(cost):
-            return failure
-        samples = self.samples[cost]
-        return Outcome({"value": float(np.median(samples)), "samples": samples, "turns": turns})
+        if failed := self.failures.get(cost):
+            return failed
+        samples, processors = self._seconds(cost), [t.processors for t in self.samples[cost]]
+        try:
+            require_share(processors, cost.threads, device)
+        except InvalidArgument as error:
+            return Outcome(None, *failure(error))
+        return Outcome(
+            {
+                "value": float(np.median(samples)),
+                "samples": samples,
+                "elapsed": [timing.elapsed for timing in self.samples[cost]],
+                "processors": float(np.median(processors)),
+                "turns": turns,
+            }
+        )

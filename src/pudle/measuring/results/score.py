@@ -25,6 +25,7 @@ from ...references.records import Reference
 from ...workers import Outcome, failure, keep
 from ..case import Case
 from ..naming import slug
+from ..scored_path import Returned, require_scored
 from ..scoring import Score, failed, score
 from ..stored_files import (
     BROKEN,
@@ -172,7 +173,7 @@ class Scores(EstimatorResult[ScoreRecord]):
     case: Case
     estimator: str
 
-    rooms = (*GRADIENTS, "measuring/results/score", "measuring/scoring")
+    rooms = (*GRADIENTS, "measuring/results/score", "measuring/scored_path", "measuring/scoring")
     record = ScoreRecord
 
     def label(self, case_labels: Mapping[str, str]) -> str:
@@ -373,8 +374,7 @@ def attempt(
 
     Errors of the estimator are not raised, sys.exit included. After a refusal (``unsupported``)
     only that depth fails, and those that are left get a sweep of their own, because an active
-    system can be singular at small depths only. Unless the estimator is stochastic, the estimate at
-    the first depth alone is made twice, and must be repeated up to rounding.
+    system can be singular at small depths only. The first depth is checked: see `_check_first`.
     """
     remaining, is_first = depths, True
     while remaining:
@@ -384,12 +384,8 @@ def attempt(
                 estimate = next(estimates)
                 if not isinstance(estimate, Estimate):
                     raise TypeError(f"sweep gave a {type(estimate).__name__}, not an Estimate")
-                if is_first and estimator.computes != "stochastic":
-                    # Only the same sweep rounds alike: one of several depths may take another way.
-                    same = [estimate] if len(remaining) == 1 else []
-                    while len(same) < 2:
-                        same.append(next(iter(estimator.sweep(problem, algorithm, remaining[:1]))))
-                    _check_repeats(*same)
+                if is_first:
+                    _check_first(estimator, problem, algorithm, remaining, estimate)
                 yield estimate
                 remaining, is_first = remaining[1:], False
         except (Exception, SystemExit) as error:  # noqa: BLE001
@@ -404,16 +400,43 @@ def attempt(
             remaining, is_first = remaining[number:], False
 
 
+def _check_first(
+    estimator: GradientEstimator,
+    problem: Problem,
+    algorithm: Algorithm,
+    depths: Sequence[int],
+    first: Estimate,
+) -> None:
+    """Refuse, by InvalidArgument, an estimator whose gradient at the first depth of a sweep changes
+    when it is asked again, unless it is stochastic, or is not the one that `estimate` returns.
+    """
+
+    gradient = first.gradient
+    if not isinstance(gradient, Tensor) or not gradient.is_floating_point():
+        # What is no gradient is refused where it is scored.
+        return
+
+    def sweep(at: Problem, depths: Sequence[int] = depths) -> Estimate:
+        return next(iter(estimator.sweep(at, algorithm, depths)))
+
+    if estimator.computes != "stochastic":
+        # Only the same sweep rounds alike: one of several depths may take another way.
+        same = [first] if len(depths) == 1 else []
+        while len(same) < 2:
+            same.append(sweep(problem, depths[:1]))
+        _check_repeats(*same)
+    returned = Returned.of(estimator.estimate(problem, algorithm, depths[0]))
+    require_scored(estimator, problem, algorithm, depths[0], returned, sweep)
+
+
 def _check_repeats(estimate: Estimate, repeated: Estimate) -> None:
     """Refuse, by InvalidArgument, two estimates of the same whose gradients differ by more than the
     square root of the rounding unit, relatively.
     """
     gradient = estimate.gradient
-    # What is no gradient is refused where it is scored.
-    if isinstance(gradient, Tensor) and gradient.is_floating_point():
-        moved = float((gradient - repeated.gradient).norm() / gradient.norm())
-        if moved > torch.finfo(gradient.dtype).eps ** 0.5:
-            raise InvalidArgument(
-                f"its gradient changes by {moved:.1e} when it is asked again: draw from a seed of"
-                ' its own, or set computes = "stochastic"'
-            )
+    moved = float((gradient - repeated.gradient).norm() / gradient.norm())
+    if moved > torch.finfo(gradient.dtype).eps ** 0.5:
+        raise InvalidArgument(
+            f"its gradient changes by {moved:.1e} when it is asked again: draw from a seed of its"
+            ' own, or set computes = "stochastic"'
+        )

@@ -1,0 +1,180 @@
+"""Times and memories belong to scored gradients, or there is none."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+import torch
+from support.paths import ROOT
+from support.problems.small_problems import TINY, filled, selected, sparse_problem
+
+import pudle
+from pudle.errors import InvalidArgument
+from pudle.measuring.meters import time_calls
+from pudle.measuring.results.cost import EstimateCost, Timer, require_share
+from pudle.measuring.scored_path import OtherGradient, Returned, at_unseen_theta, require_scored
+from pudle.measuring.store import Store
+from pudle.workers import Pool
+
+UNSCORED = ROOT / "tests" / "support" / "estimators" / "unscored.py"
+#: Plug-ins that return another gradient when they are timed, and those whose work others do.
+STALE = ["Ones", "ByIdentity", "ByShape", "Previous"]
+ELSEWHERE = ["Threads", "Children", "Later"]
+ISTA = pudle.Ista()
+
+
+def spec(name):
+    return f"{UNSCORED}:{name}"
+
+
+@pytest.fixture(scope="module", params=["float64", "float32"])
+def run(tmp_path_factory, request):
+    """Run the plug-ins on a tiny case, with one seed, so that scores have no other problem."""
+    case = dataclasses.replace(TINY, seeds=(0,), depths=(1, 5), dtype=request.param)
+    estimators = "backprop", "alternating", *map(spec, [*STALE, *ELSEWHERE, "Remembered"])
+    selection = selected(*estimators, cases=(case,), depths=(5,))
+    store = Store(tmp_path_factory.mktemp("store") / "quick" / "store", "quick")
+    with Pool(1) as pool:
+        return filled(selection, store, pool)
+
+
+def records(run, name):
+    """Return the records of an estimator: that of its scores, and by metric those of its costs."""
+    (scores,) = (run.record(each) for each in run.scores if each.estimator == name)
+    costs = {each.metric: run.record(each) for each in run.costs if each.estimator == name}
+    return scores, {metric: record for metric, record in costs.items() if record}
+
+
+def test_an_estimate_that_sweep_does_not_confirm_is_an_error_with_both_norms(run):
+    for name in STALE:
+        scores, costs = records(run, spec(name))
+        if scores.status == "ok":
+            said = costs["seconds"]
+        else:
+            # Scores have found it, and nothing was measured.
+            said, costs = scores, {"seconds": scores}
+        assert said.status == "error", name
+        assert "`estimate` and `sweep` return different gradients" in said.reason
+        assert "relatively, with norms" in said.reason
+        assert costs.get("seconds_torch", said).status == "error"
+
+
+def test_work_that_others_do_counts_or_is_refused(run):
+    ordinary = records(run, "backprop")[1]["seconds"]
+    assert ordinary.processors == pytest.approx(1, abs=0.2)
+    assert len(ordinary.elapsed) == len(ordinary.samples)
+    for name in ELSEWHERE:
+        _, costs = records(run, spec(name))
+        said = costs["seconds"]
+        refused = said.status == "error" and "processors, and its share is 1" in said.reason
+        # Where other work has the processors, threads and processes have to wait for one.
+        assert refused or said.value > 3 * ordinary.value, (name, said)
+    (memory,) = [records(run, spec("Children"))[1]["memory_bytes"]]
+    assert memory.status == "unsupported" and "starts processes" in memory.reason
+
+
+def test_a_result_that_is_kept_for_its_theta_saves_no_time(run):
+    """It is right, and in a training nothing would ever be found again."""
+    ordinary, kept = (records(run, name)[1]["seconds"] for name in ("backprop", spec("Remembered")))
+    assert kept.status == "ok" and kept.value > 0.8 * ordinary.value
+
+
+@pytest.mark.parametrize("name", ["Ones", "Threads"])
+def test_a_timer_without_copies_checks_as_well(name):
+    cost = EstimateCost("seconds", dataclasses.replace(TINY, depths=(1, 5)), spec(name), 5)
+    with pytest.raises(InvalidArgument, match=r"different gradients|its share is 1"):
+        timer = Timer("cpu")
+        for _ in range(10):
+            timer.seconds(cost)
+
+
+@pytest.mark.parametrize("dtype, size", [(torch.float64, 1e-6), (torch.float32, 1.2e-4)])
+def test_theta_moves_by_a_small_relative_amount_in_a_random_direction(dtype, size):
+    problem = sparse_problem(dtype=dtype)
+    constant = problem.lipschitz_constant
+    moved = [at_unseen_theta(problem, seed).theta - problem.theta for seed in range(3)]
+    for change in moved:
+        assert float(change.norm() / problem.theta.norm()) == pytest.approx(size, rel=0.3)
+    cosines = np.corrcoef(torch.stack(moved).flatten(1))[np.triu_indices(3, 1)]
+    assert np.abs(cosines).max() < 0.3
+    # The step of the unrolled program stays, and a parameter that is zero moves as well.
+    assert at_unseen_theta(problem, 0).lipschitz_constant == constant
+    zero = problem.with_theta(torch.zeros_like(problem.theta))
+    assert at_unseen_theta(zero, 0).theta.abs().max() > 0
+
+
+class Noisy(pudle.GradientEstimator):
+    """Draws around the gradient, the center and the width of which depend on the method."""
+
+    name, computes = "noisy", "stochastic"
+
+    def __init__(self, center=1.0, width=0.1):
+        self.center, self.width = center, width
+        self.random = np.random.default_rng(0)
+
+    def draw(self, problem, algorithm, depth, center, width):
+        estimate = pudle.make_estimator("backprop").estimate(problem, algorithm, depth)
+        normal = torch.as_tensor(self.random.standard_normal(problem.theta.shape))
+        gradient = estimate.gradient * (center + width * normal)
+        return pudle.Estimate(gradient, estimate.codes)
+
+    def estimate(self, problem, algorithm, depth):
+        return self.draw(problem, algorithm, depth, self.center, self.width)
+
+    def sweep(self, problem, algorithm, depths):
+        for depth in depths:
+            yield self.draw(problem, algorithm, depth, 1.0, 0.1)
+
+
+def require(estimator, problem=None):
+    """Compare an estimator's two methods at depth 5."""
+    problem = problem or sparse_problem()
+    returned = Returned.of(estimator.estimate(problem, ISTA, 5))
+
+    def sweep(at):
+        return next(iter(estimator.sweep(at, ISTA, [5])))
+
+    require_scored(estimator, problem, ISTA, 5, returned, sweep)
+
+
+def test_draws_are_compared_by_their_mean_and_their_spread():
+    require(Noisy())
+    for other in (Noisy(center=1.5), Noisy(width=1.0), Noisy(width=0.0)):
+        with pytest.raises(OtherGradient, match="over 8 draws of each"):
+            require(other)
+
+
+class Amplifying(pudle.GradientEstimator):
+    """A gradient that depends on the last digits of theta, as a breakdown of conjugate gradients
+    does; `sweep` rounds otherwise, and may be wrong on top of that.
+    """
+
+    name, computes = "amplifying", "heuristic"
+
+    def __init__(self, wrong=0.0):
+        self.wrong = wrong
+
+    def estimate(self, problem, algorithm, depth, other=0.0):
+        estimate = pudle.make_estimator("backprop").estimate(problem, algorithm, depth)
+        digits = torch.sin(1e17 * problem.theta.sum() + other)
+        return pudle.Estimate((1 + 1e-4 * digits) * estimate.gradient, estimate.codes)
+
+    def sweep(self, problem, algorithm, depths):
+        for depth in depths:
+            estimate = self.estimate(problem, algorithm, depth, other=1.0)
+            yield pudle.Estimate((1 + self.wrong) * estimate.gradient, estimate.codes)
+
+
+def test_rounding_that_an_estimator_amplifies_is_no_difference():
+    require(Amplifying())
+    with pytest.raises(OtherGradient, match=r"differ by 0\.09. relatively"):
+        require(Amplifying(wrong=0.1))
+
+
+def test_an_estimate_that_waits_for_others_has_no_time():
+    (timing, *_) = time_calls(
+        lambda: None, lambda _: time.sleep(0.01), lambda _: None, time.process_time
+    )
+    with pytest.raises(InvalidArgument, match="waits the rest of the time"):
+        require_share([timing.processors], 1, "cpu")
