@@ -28,39 +28,39 @@ def spec(name):
     return f"{UNSCORED}:{name}"
 
 
-@pytest.fixture(scope="module", params=["float64", "float32"])
-def run(tmp_path_factory, request):
-    """Run the plug-ins on a tiny case, with one seed, so that scores have no other problem."""
-    case = dataclasses.replace(TINY, seeds=(0,), depths=(1, 5), dtype=request.param)
-    estimators = "backprop", "alternating", *map(spec, [*STALE, *ELSEWHERE, "Remembered"])
-    selection = selected(*estimators, cases=(case,), depths=(5,))
-    store = Store(tmp_path_factory.mktemp("store") / "quick" / "store", "quick")
-    with Pool(1) as pool:
+def measured(folder, *names, dtype="float64", costs=("seconds",)):
+    """Measure estimators on a tiny case as a run does. With one seed, scores have one problem."""
+    case = dataclasses.replace(TINY, seeds=(0,), depths=(1, 5), dtype=dtype)
+    selection = selected(*names, cases=(case,), depths=(5,), costs=costs)
+    store = Store(folder / "quick" / "store", "quick")
+    with pytest.MonkeyPatch.context() as patch, Pool(1) as pool:
+        # Without kernels there is one kind of times.
+        patch.setenv("PUDLE_KERNELS", "torch")
         return filled(selection, store, pool)
 
 
 def records(run, name):
-    """Return the records of an estimator: that of its scores, and by metric those of its costs."""
+    """Return the record of an estimator's scores, and those of its costs by metric."""
     (scores,) = (run.record(each) for each in run.scores if each.estimator == name)
     costs = {each.metric: run.record(each) for each in run.costs if each.estimator == name}
-    return scores, {metric: record for metric, record in costs.items() if record}
+    return scores, costs
 
 
-def test_an_estimate_that_sweep_does_not_confirm_is_an_error_with_both_norms(run):
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_an_estimate_that_sweep_does_not_confirm_is_an_error_with_both_norms(tmp_path, dtype):
+    run = measured(tmp_path, *map(spec, STALE), dtype=dtype)
     for name in STALE:
         scores, costs = records(run, spec(name))
-        if scores.status == "ok":
-            said = costs["seconds"]
-        else:
-            # Scores have found it, and nothing was measured.
-            said, costs = scores, {"seconds": scores}
+        # If scores have found it, nothing was measured.
+        said = scores if scores.status == "error" else costs["seconds"]
         assert said.status == "error", name
         assert "`estimate` and `sweep` return different gradients" in said.reason
         assert "relatively, with norms" in said.reason
-        assert costs.get("seconds_torch", said).status == "error"
 
 
-def test_work_that_others_do_counts_or_is_refused(run):
+def test_work_that_others_do_counts_or_is_refused(tmp_path):
+    names = "backprop", *map(spec, ELSEWHERE)
+    run = measured(tmp_path, *names, costs=("seconds", "memory_bytes"))
     ordinary = records(run, "backprop")[1]["seconds"]
     assert ordinary.processors == pytest.approx(1, abs=0.2)
     assert len(ordinary.elapsed) == len(ordinary.samples)
@@ -68,15 +68,17 @@ def test_work_that_others_do_counts_or_is_refused(run):
         _, costs = records(run, spec(name))
         said = costs["seconds"]
         refused = said.status == "error" and "processors, and its share is 1" in said.reason
-        # Where other work has the processors, threads and processes have to wait for one.
-        assert refused or said.value > 3 * ordinary.value, (name, said)
-    (memory,) = [records(run, spec("Children"))[1]["memory_bytes"]]
+        # If other work has the processors, threads and processes have to wait for one.
+        assert refused or said.value > 1.3 * ordinary.value, (name, said)
+    memory = records(run, spec("Children"))[1]["memory_bytes"]
     assert memory.status == "unsupported" and "starts processes" in memory.reason
 
 
-def test_a_result_that_is_kept_for_its_theta_saves_no_time(run):
-    """It is right, and in a training nothing would ever be found again."""
-    ordinary, kept = (records(run, name)[1]["seconds"] for name in ("backprop", spec("Remembered")))
+def test_a_result_that_is_kept_for_its_theta_saves_no_time(tmp_path):
+    """It is right, and in a training it would never be found again."""
+    names = "backprop", spec("Remembered")
+    run = measured(tmp_path, *names)
+    ordinary, kept = (records(run, name)[1]["seconds"] for name in names)
     assert kept.status == "ok" and kept.value > 0.8 * ordinary.value
 
 

@@ -104,7 +104,8 @@ def time_calls(
             delay = _processor_delay() - delay
             # A call that a clock cannot see still counts, so that there is an end.
             seconds.append(max(device, LEAST))
-            elapsed.append(max(end - begin - delay, LEAST))
+            # The account of delays begins before the clock, and ends after it.
+            elapsed.append(max(end - begin - delay, thread, LEAST))
             processor, main_thread = processor + process, main_thread + thread
             # The k-th call takes the place of the chosen one with probability 1 / k.
             if secrets.randbelow(len(seconds)) == 0:

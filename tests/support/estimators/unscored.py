@@ -2,7 +2,6 @@
 
 import atexit
 import functools
-import math
 import multiprocessing
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -79,19 +78,13 @@ class ByShape(Backprop):
             yield Estimate(estimate.gradient - part, estimate.codes)
 
 
-def burn(work, stop=None):
-    """Compute for about as long as a small gradient takes."""
-    for _ in range(work):
+def compute(times, stop=None):
+    """Multiply matrices, during which other threads go on, until it is enough."""
+    matrix = torch.eye(150, dtype=torch.float64)
+    for _ in range(times):
         if stop is not None and stop.is_set():
             return
-        math.fsum(range(2000))
-
-
-def multiply(matrix):
-    """Multiply with torch, which gives other threads their turn."""
-    for _ in range(40):
         matrix = torch.tanh(matrix @ matrix)
-    return matrix
 
 
 class Threads(Backprop):
@@ -100,9 +93,8 @@ class Threads(Backprop):
     name = "threads"
 
     def estimate(self, problem, algorithm, depth):
-        matrices = [torch.eye(300, dtype=torch.float64)] * 3
         with ThreadPoolExecutor(3) as pool:
-            list(pool.map(multiply, matrices))
+            list(pool.map(compute, [10] * 3))
         return BACKPROP.estimate(problem, algorithm, depth)
 
 
@@ -118,8 +110,8 @@ class Children(Backprop):
         return pool
 
     def estimate(self, problem, algorithm, depth):
-        results = [self.pool.apply_async(burn, (100,)) for _ in range(2)]
-        burn(100)
+        results = [self.pool.apply_async(compute, (10,)) for _ in range(2)]
+        compute(10)
         for result in results:
             result.get()
         return BACKPROP.estimate(problem, algorithm, depth)
@@ -133,7 +125,7 @@ class Later(Backprop):
     def estimate(self, problem, algorithm, depth):
         cls = type(self)
         if cls.thread is None:
-            cls.thread = threading.Thread(target=burn, args=(10**9, self.stop), daemon=True)
+            cls.thread = threading.Thread(target=compute, args=(10**9, self.stop), daemon=True)
             cls.thread.start()
             atexit.register(self.stop.set)
         return BACKPROP.estimate(problem, algorithm, depth)
