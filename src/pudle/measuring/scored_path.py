@@ -93,7 +93,7 @@ def require_scored(
     for name, tensor, expected in zip(Returned._fields, returned, scored, strict=True):
         if tensor.shape != expected.shape:
             shapes = f"their shapes are {tuple(tensor.shape)} and {tuple(expected.shape)}"
-            raise OtherGradient(_disagreement(name, depth, shapes))
+            raise OtherGradient(_disagreement(name, shapes))
     limits = [EQUAL * relative_move(part.dtype) * _size(part) for part in scored]
     if _first_above(limits, returned, scored) is None:
         return
@@ -103,7 +103,7 @@ def require_scored(
         for _ in range(DRAWS):
             estimates.append(estimator.estimate(problem, algorithm, depth))
             sweeps.append(sweep(problem))
-        _require_same_distribution(_gradients(estimates), _gradients(sweeps), depth)
+        _require_same_distribution(_gradients(estimates), _gradients(sweeps))
         return
     for seed in range(ROUNDED_SWEEPS):
         rounded_problem = at_unseen_theta(problem, seed, torch.finfo(problem.theta.dtype).eps)
@@ -118,14 +118,14 @@ def require_scored(
             f"they differ by {share:.2g} relatively, with norms {_size(tensor):.3g} and"
             f" {_size(expected):.3g}"
         )
-        raise OtherGradient(_disagreement(Returned._fields[place], depth, numbers))
+        raise OtherGradient(_disagreement(Returned._fields[place], numbers))
 
 
-def _disagreement(name: str, depth: int, difference: str) -> str:
+def _disagreement(name: str, difference: str) -> str:
     return (
-        f"at depth {depth} `estimate` and `sweep` return different {name}s for the same theta:"
-        f" {difference}; scores are those of `sweep`, times and memories those of `estimate`, so"
-        " both must compute the same, and from their arguments only"
+        f"`estimate` and `sweep` return different {name}s for the same theta: {difference}; scores"
+        " are those of `sweep`, times and memories those of `estimate`, so both must compute the"
+        " same, and from their arguments only"
     )
 
 
@@ -164,7 +164,7 @@ def _distance(first: Tensor, second: Tensor) -> float:
     return float((first.double() - second.double()).norm())
 
 
-def _require_same_distribution(estimated: Tensor, swept: Tensor, depth: int) -> None:
+def _require_same_distribution(estimated: Tensor, swept: Tensor) -> None:
     """Raise OtherGradient if draws of `estimate` and of `sweep`, in rows, have different means or
     spreads.
     """
@@ -176,4 +176,4 @@ def _require_same_distribution(estimated: Tensor, swept: Tensor, depth: int) -> 
             f"over {DRAWS} draws of each, the means differ by {difference:.2g} (standard error"
             f" {standard_error:.2g}), and the spreads are {spreads[0]:.2g} and {spreads[1]:.2g}"
         )
-        raise OtherGradient(_disagreement("gradient", depth, numbers))
+        raise OtherGradient(_disagreement("gradient", numbers))

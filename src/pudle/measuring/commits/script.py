@@ -17,7 +17,7 @@ from ...errors import first_line
 from ...files import read_record
 from ..execution import execute
 from ..options import Options
-from ..results.cost import MEMORY, TIME, EstimateCost, Timer
+from ..results.cost import MEMORY, TIME, EstimateCost, Timer, start_scorer
 from ..selection import Selection, select
 
 #: What a request names by specs.
@@ -83,7 +83,13 @@ def measure(request: Request, home: Path) -> None:
     execute(select(profile, dataclasses.replace(options, **present), Path()), home=home)
 
 
-_read, _timer = functools.cache(read_record), functools.cache(Timer)
+_read = functools.cache(read_record)
+
+
+@functools.cache
+def _timer(device: str) -> Timer:
+    """Return the timer of this process, which has run no estimator before."""
+    return Timer(device, None if device.startswith("cuda") else start_scorer(device))
 
 
 def seconds(path: Path, cell: tuple[str, str, int], calls: int) -> float:

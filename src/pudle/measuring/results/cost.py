@@ -20,7 +20,7 @@ import torch
 
 from ... import kernel_choice, names, paired
 from ...algorithms import kernels
-from ...errors import InvalidArgument, MissingDependency, UnsupportedProblem
+from ...errors import InvalidArgument, MissingDependency, PudleError, UnsupportedProblem
 from ...estimator import Estimate
 from ...problems import Problem
 from ...threads import block_threads, torch_threads
@@ -290,6 +290,19 @@ def check_in_fresh_process(
         return copy.ask(timeout=timeout)
 
 
+#: Compares a result at the unseen theta of a seed with the scored path.
+Scorer = Copy[Outcome[None]]
+
+
+def start_scorer(device: str) -> Scorer:
+    """Start a copy of this process, before it runs any plug-in, for `check_in_fresh_process` later
+    on.
+    """
+    return Copy(
+        lambda cost, seed, returned: check_in_fresh_process(cost, seed, returned, device, math.inf)
+    )
+
+
 def has_used_gpu(device: str) -> bool:
     """Tell whether the device is a GPU and this process uses it already, which a copy of this
     process then could not.
@@ -332,8 +345,9 @@ class MeasuredTime(NamedTuple):
 class Timer:
     """A clock of costs, in a process that measures nothing else."""
 
-    def __init__(self, device: str) -> None:
-        self.device, self.chosen = device, kernel_choice.chosen_path()
+    def __init__(self, device: str, scorer: Scorer | None = None) -> None:
+        self.device, self.scorer = device, scorer
+        self.chosen = kernel_choice.chosen_path()
         self._warm = functools.lru_cache(maxsize=64)(self._warmed_up)
         self._processors: dict[EstimateCost, list[float]] = {}
 
@@ -383,13 +397,19 @@ class Timer:
         """Return the seconds of one estimate, in a process that is asked for the same several
         times.
 
-        The first call for a cost also compares a result with the scored path, in this process. From
-        the third call on, an estimate that uses more processors than its share is refused.
+        The first call for a cost also compares a result with the scored path: by the scorer, or
+        without one in this process. From the third call on, an estimate that uses more processors
+        than its share is refused.
         """
         processors = self._processors.setdefault(cost, [])
         timing, seed, returned = self.time(cost, keep=not processors)
         processors.append(timing.processors)
-        if returned:
+        if returned and self.scorer:
+            asked = self.scorer.ask(cost, seed, returned)
+            outcome = asked.result if asked.status == "ok" else asked
+            if outcome.status != "ok":
+                raise PudleError(outcome.reason)
+        elif returned:
             cost.require_scored(seed, returned, self.device)
         if len(processors) >= FEWEST_ROUNDS:
             require_share(processors, cost.threads, self.device)
