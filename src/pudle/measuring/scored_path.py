@@ -32,6 +32,10 @@ AMPLIFIED, ROUNDED_SWEEPS = 30.0, 3
 DRAWS, STANDARD_ERRORS, SPREADS = 8, 4.0, 5.0
 
 
+#: What messages call the tensors of an estimate.
+NOUNS = "gradients", "codes"
+
+
 class Returned(NamedTuple):
     """The tensors of an estimate, copied before the estimator can change them."""
 
@@ -90,10 +94,10 @@ def require_scored(
     their means and spreads.
     """
     scored = Returned.of(sweep(problem))
-    for name, tensor, expected in zip(Returned._fields, returned, scored, strict=True):
+    for noun, tensor, expected in zip(NOUNS, returned, scored, strict=True):
         if tensor.shape != expected.shape:
             shapes = f"their shapes are {tuple(tensor.shape)} and {tuple(expected.shape)}"
-            raise OtherGradient(_disagreement(name, shapes))
+            raise OtherGradient(_disagreement(noun, shapes))
     limits = [EQUAL * relative_move(part.dtype) * _size(part) for part in scored]
     if _first_above(limits, returned, scored) is None:
         return
@@ -118,12 +122,12 @@ def require_scored(
             f"they differ by {share:.2g} relatively, with norms {_size(tensor):.3g} and"
             f" {_size(expected):.3g}"
         )
-        raise OtherGradient(_disagreement(Returned._fields[place], numbers))
+        raise OtherGradient(_disagreement(NOUNS[place], numbers))
 
 
-def _disagreement(name: str, difference: str) -> str:
+def _disagreement(noun: str, difference: str) -> str:
     return (
-        f"`estimate` and `sweep` return different {name}s for the same theta: {difference}; scores"
+        f"`estimate` and `sweep` return different {noun} for the same theta: {difference}; scores"
         " are those of `sweep`, times and memories those of `estimate`, so both must compute the"
         " same, and from their arguments only"
     )
@@ -176,4 +180,4 @@ def _require_same_distribution(estimated: Tensor, swept: Tensor) -> None:
             f"over {DRAWS} draws of each, the means differ by {difference:.2g} (standard error"
             f" {standard_error:.2g}), and the spreads are {spreads[0]:.2g} and {spreads[1]:.2g}"
         )
-        raise OtherGradient(_disagreement("gradient", numbers))
+        raise OtherGradient(_disagreement("gradients", numbers))
