@@ -199,12 +199,11 @@ class Search:
         selection = self._select(depths, tuple(seeds), costs)
         run = Run(selection, self.store, rounds)
         run.fill(InProcess(), remeasure=True)
-        for score in run.scores:
-            record = run.record(score)
+        for result in (*run.scores, *run.costs):
+            record = run.record(result)
             if record and record.status != "ok":
-                self.failures.setdefault(
-                    score.estimator_object.name, f"{record.status}: {record.reason}"
-                )
+                name = result.estimator_object.name
+                self.failures.setdefault(name, f"{record.status}: {record.reason}")
         rows = [row for (row,) in run.measured().values()]
         return dict(zip(depths, rows, strict=True))
 
