@@ -1,5 +1,6 @@
 """Times and memories belong to scored gradients, or there is none."""
 
+import contextlib
 import dataclasses
 import time
 
@@ -11,6 +12,8 @@ from support.problems.small_problems import TINY, filled, selected, sparse_probl
 
 import pudle
 from pudle.errors import InvalidArgument
+from pudle.files import write_record
+from pudle.measuring.commits import script
 from pudle.measuring.meters import time_calls
 from pudle.measuring.results.cost import EstimateCost, Timer, require_share
 from pudle.measuring.scored_path import OtherGradient, Returned, at_unseen_theta, require_scored
@@ -82,13 +85,21 @@ def test_a_result_that_is_kept_for_its_theta_saves_no_time(tmp_path):
     assert kept.status == "ok" and kept.value > 0.8 * ordinary.value
 
 
-@pytest.mark.parametrize("name", ["Ones", "Threads"])
-def test_a_timer_without_copies_checks_as_well(name):
-    cost = EstimateCost("seconds", dataclasses.replace(TINY, depths=(1, 5)), spec(name), 5)
-    with pytest.raises(InvalidArgument, match=r"different gradients|its share is 1"):
-        timer = Timer("cpu")
-        for _ in range(10):
-            timer.seconds(cost)
+def test_a_timer_without_copies_checks_as_well():
+    cost = EstimateCost("seconds", dataclasses.replace(TINY, depths=(1, 5)), spec("Ones"), 5)
+    with pytest.raises(OtherGradient):
+        Timer("cpu").seconds(cost)
+
+
+def test_times_of_two_commits_are_compared_with_a_fresh_process(tmp_path):
+    """Both methods keep their result for the object that holds the samples."""
+    name, path = spec("ByIdentity"), tmp_path / "selection.json"
+    write_record(path, selected(name, cases=(TINY,)))
+    with Pool(1) as pool:
+        call = script.seconds, path, (TINY.name, name, 5), 3
+        outcome = pool.call_for(frozenset([name]), 60.0, *call)
+    assert outcome.status == "error"
+    assert "`estimate` and `sweep` return different gradients" in outcome.reason
 
 
 @pytest.mark.parametrize("dtype, size", [(torch.float64, 1e-6), (torch.float32, 1.2e-4)])
@@ -174,9 +185,24 @@ def test_rounding_that_an_estimator_amplifies_is_no_difference():
         require(Amplifying(wrong=0.1))
 
 
-def test_an_estimate_that_waits_for_others_has_no_time():
-    (timing, *_) = time_calls(
+@pytest.mark.parametrize(
+    "processors, threads, said",
+    [
+        ([1.3, 1.3, 0.9], 1, "uses 1.3 processors, and its share is 1"),
+        ([2.5] * 3, 2, "its share is 2"),
+        ([2.3, 9.0, 2.3], 2, ""),
+        ([0.1, 0.1, 1.0], 1, "waits the rest of the time"),
+    ],
+)
+def test_the_share_of_processors_is_judged_by_the_median(processors, threads, said):
+    with pytest.raises(InvalidArgument, match=said) if said else contextlib.nullcontext():
+        require_share(processors, threads, "cpu")
+    # On a GPU it is not the processor that computes.
+    require_share(processors, threads, "cuda")
+
+
+def test_a_call_that_sleeps_uses_no_processor():
+    timing, *_ = time_calls(
         lambda: None, lambda _: time.sleep(0.01), lambda _: None, time.process_time
     )
-    with pytest.raises(InvalidArgument, match="waits the rest of the time"):
-        require_share([timing.processors], 1, "cpu")
+    assert timing.processors < 0.2 and timing.elapsed >= 0.01
