@@ -133,17 +133,6 @@ def _disagreement(noun: str, difference: str) -> str:
     )
 
 
-def _exceeding(returned: Returned, scored: Returned, limits: Sequence[float]) -> int | None:
-    """Return the index of the first tensor that differs by more than its limit."""
-    for place, (tensor, expected, limit) in enumerate(zip(returned, scored, limits, strict=True)):
-        # NaN and infinity are scored as such; here they must only agree.
-        if not _distance(tensor, expected) <= limit and not torch.equal(
-            tensor.nan_to_num(), expected.nan_to_num()
-        ):
-            return place
-    return None
-
-
 def _first_above(limits: Sequence[float], returned: Returned, scored: Returned) -> int | None:
     """Return the index of the first tensor that differs by more than its limit."""
     for place, (limit, tensor, expected) in enumerate(zip(limits, returned, scored, strict=True)):

@@ -21,7 +21,7 @@ import torch
 from ... import kernel_choice, names, paired
 from ...algorithms import kernels
 from ...errors import InvalidArgument, MissingDependency, PudleError, UnsupportedProblem
-from ...estimator import Estimate
+from ...estimator import Estimate, GradientEstimator
 from ...problems import Problem
 from ...threads import block_threads, torch_threads
 from ...workers import (
@@ -161,54 +161,59 @@ class EstimateCost(EstimatorResult[CostRecord]):
             (record,) = Turns([self], math.inf).measure(store)
             return record
         prepare([self], store)
+        measure = functools.partial(self._measure_memory, store.device)
+        in_process = has_used_gpu(store.device)
+        measured = InProcess().call(math.inf, measure) if in_process else run_in_copy(measure)
+        return self.write_outcome(store, measured)
 
-        def peak() -> tuple[dict[str, int], Returned]:
-            """Return the peak of an estimate and the memory that the process had before, as fields
-            of a record, and what the estimate was.
-            """
-            # In the copy alone: it would make every later time of this process longer.
-            return_freed_memory(at_once=store.device == "cpu")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)
-                problem, algorithm = problem_and_algorithm(self.case, store.device)
-                estimator, unseen = self.estimator_object, at_unseen_theta(problem, seed)
-                with measuring_threads(self.threads):
-                    before = seconds_of_other_processes()
-                    touch(estimator, problem, algorithm, self.depth)
-                    call = functools.partial(estimator.estimate, unseen, algorithm, self.depth)
-                    value, baseline, estimate = peak_memory(call, store.device)
-                    if seconds_of_other_processes() > before:
-                        raise UnsupportedProblem(OTHER_PROCESSES)
-            return {"value": value, "baseline": baseline}, Returned.of(estimate)
+    def _measure_memory(self, device: str) -> dict[str, int]:
+        """Return the peak of an estimate, and the memory that this process had before, as fields of
+        a record, once the estimate has been compared with the scored path.
+        """
+        seed = secrets.randbits(63)
+        # In the copy alone: it would make every later time of this process longer.
+        return_freed_memory(at_once=device == "cpu")
+        with warnings.catch_warnings(), measuring_threads(self.threads):
+            warnings.simplefilter("ignore", UserWarning)
+            problem, algorithm = problem_and_algorithm(self.case, device)
+            estimator, unseen = self.estimator_object, at_unseen_theta(problem, seed)
+            before = seconds_of_other_processes()
+            touch(estimator, problem, algorithm, self.depth)
+            call = functools.partial(estimator.estimate, unseen, algorithm, self.depth)
+            value, baseline, estimate = peak_memory(call, device)
+            if seconds_of_other_processes() > before:
+                raise UnsupportedProblem(OTHER_PROCESSES)
+        # The peak is known: what is computed from here on does not count.
+        self.require_scored(seed, Returned.of(estimate), device, estimator)
+        return {"value": value, "baseline": baseline}
 
-        in_process, seed = has_used_gpu(store.device), secrets.randbits(63)
-        measured = InProcess().call(math.inf, peak) if in_process else run_in_copy(peak)
-        if measured.status != "ok":
-            return self.write_outcome(store, measured)
-        fields, returned = measured.result
-        checked = check_in_fresh_process(self, seed, returned, store.device, math.inf)
-        return self.write_outcome(store, checked if checked.status != "ok" else Outcome(fields))
-
-    def require_scored(self, seed: int, returned: Returned, device: str) -> None:
+    def require_scored(
+        self,
+        seed: int,
+        returned: Returned,
+        device: str,
+        estimator: GradientEstimator | None = None,
+    ) -> None:
         """Raise OtherGradient unless `sweep` returns the same as `estimate` has returned at the
-        unseen theta of a seed.
+        unseen theta of a seed. It sweeps over one of the case's smaller depths on its way.
         """
         problem, algorithm = problem_and_algorithm(self.case, device)
-        depths = [*(depth for depth in self.case.depths if depth < self.depth), self.depth]
+        smaller = [depth for depth in self.case.depths if depth < self.depth]
+        depths = [*([secrets.choice(smaller)] if smaller else ()), self.depth]
         with (
             computing_on(self.path),
             warnings.catch_warnings(),
             measuring_threads(self.threads),
         ):
             warnings.simplefilter("ignore", UserWarning)
-            estimator = self.estimator_object
+            swept = estimator or self.estimator_object
 
             def sweep(at: Problem) -> Estimate:
-                *_, last = estimator.sweep(at, algorithm, depths)
+                *_, last = swept.sweep(at, algorithm, depths)
                 return last
 
             unseen = at_unseen_theta(problem, seed)
-            require_scored(estimator, unseen, algorithm, self.depth, returned, sweep)
+            require_scored(swept, unseen, algorithm, self.depth, returned, sweep)
 
     @property
     def path(self) -> str:
@@ -453,6 +458,8 @@ class Turns:
         self.samples: dict[EstimateCost, list[Timing]] = {cost: [] for cost in costs}
         self.failures: dict[EstimateCost, Outcome[Any]] = {}
         self._copies: dict[str, Copy[MeasuredTime]] = {}
+        #: Compares results of built-in estimators, once there is one.
+        self._scorer: Copy[None] | None = None
         #: The round whose result is compared with the scored path.
         n_certain = min(rounds or FEWEST_ROUNDS, FEWEST_ROUNDS)
         self._checked_turn = {cost: secrets.randbelow(n_certain) for cost in costs}
@@ -500,7 +507,7 @@ class Turns:
                     timing, seed, returned = outcome.result
                     self.samples[cost].append(timing)
                     if returned:
-                        outcome = self._check(cost, seed, returned, timer)
+                        outcome = self._check(cost, seed, returned, timer, stack)
                 if outcome.status != "ok":
                     self.failures[cost] = outcome
                     group.remove(cost)
@@ -525,13 +532,28 @@ class Turns:
         return copy.ask(self.costs.index(cost), keep, timeout=self.timeout)
 
     def _check(
-        self, cost: EstimateCost, seed: int, returned: Returned, timer: Timer
+        self,
+        cost: EstimateCost,
+        seed: int,
+        returned: Returned,
+        timer: Timer,
+        stack: contextlib.ExitStack,
     ) -> Outcome[Any]:
-        """Return the outcome of the comparison of a timed result with the scored path."""
-        if self.rounds:
+        """Return the outcome of the comparison of a timed result with the scored path: for a
+        plug-in in a copy of this process that has run none, and for built-in estimators in one copy
+        for all, which ends with the `stack`.
+        """
+        if self.rounds or has_used_gpu(timer.device):
             require = cost.require_scored
             return InProcess().call(self.timeout, require, seed, returned, timer.device)
-        return check_in_fresh_process(cost, seed, returned, timer.device, self.timeout)
+        if not cost.is_built_in:
+            return check_in_fresh_process(cost, seed, returned, timer.device, self.timeout)
+        if self._scorer is None or not self._scorer.process_id:
+            self._scorer = stack.enter_context(
+                Copy(lambda number, *call: self.costs[number].require_scored(*call))
+            )
+        number = self.costs.index(cost)
+        return self._scorer.ask(number, seed, returned, timer.device, timeout=self.timeout)
 
     def _seconds(self, cost: EstimateCost) -> list[float]:
         return [timing.seconds for timing in self.samples[cost]]
