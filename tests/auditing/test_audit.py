@@ -695,10 +695,12 @@ def test_what_cannot_be_the_truth_is_undecided() -> None:
     assert "does not solve step" in repr(swapped)
     kink = pudle.audit(lambda x: x.abs(), 0 * X, residual=lambda z, x: z - x.abs())
     assert kink.verdict == "undecided" and "kink" in repr(kink)
+    # So ill-conditioned that no order of summation makes its solution a truth.
+    matrix = ill_conditioned(12)
     off = function(
-        lambda x: torch.linalg.solve(WORSE, x), lambda d, *_: 1.05 * torch.linalg.solve(WORSE, d)
+        lambda x: torch.linalg.solve(matrix, x), lambda d, *_: 1.05 * torch.linalg.solve(matrix, d)
     )
-    assert pudle.audit(off, X, residual=residual_of(WORSE)).verdict == "undecided"
+    assert pudle.audit(off, X, residual=residual_of(matrix)).verdict == "undecided"
 
 
 @pytest.mark.parametrize("missed, asked", [(0.1, True), (1e-4, False)])

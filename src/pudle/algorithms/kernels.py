@@ -36,8 +36,10 @@ LARGEST_PASS = 1 << 20
 #: Largest ratio between the norms of a gradient's terms and that of their sum, the gradient.
 LARGEST_CANCELLATION = 100.0
 #: Largest ratio of the same kind for the loss's derivative in the codes, times that of its gradient
-#: through the layers: the rounding of its terms may grow on the way through them.
-LARGEST_ROUNDING = 1e6
+#: through the layers: the rounding of its terms may grow on the way through them. Where a gradient
+#: is mostly rounding, its own norm makes the ratio smaller than it is: of 1e5 and more in single
+#: precision, gradients were seen that are 100 times too large.
+LARGEST_ROUNDING = {torch.float64: 1e6, torch.float32: 1e4}
 #: Work is counted in products of a code entry with a dictionary entry. Least work that the kernels
 #: must save to be called, what a layer of the torch path costs however small it is, and what one
 #: sample's layer costs the kernels, per byte of a number.
@@ -413,7 +415,7 @@ def _accurate_gradients(
         slope_cancellation = slope_terms / slope_size if slope_size else math.inf
         rounding = magnitude * slope_cancellation if magnitude else 0.0
         if _keeps_digits(gradient, magnitude, dtype) and _keeps_digits(
-            gradient, rounding, dtype, LARGEST_ROUNDING
+            gradient, rounding, dtype, LARGEST_ROUNDING[gradient.dtype]
         ):
             accurate[depth] = gradient.to(dtype), codes.to(dtype)
     return accurate

@@ -186,7 +186,7 @@ def nonlinearity(responses: Responses, span: slice, has_loop: bool) -> Nonlinear
     usual, large, small = (
         part[span] for part in (responses.usual, responses.large, responses.small)
     )
-    up, down, precision, underflow = responses.range
+    up, down, precision, underflow, _ = responses.range
     off_large = relative_distance(large, usual) if up else 0.0
     off_small = relative_distance(small, usual) if down else 0.0
     if has_loop:
@@ -199,12 +199,14 @@ def nonlinearity(responses: Responses, span: slice, has_loop: bool) -> Nonlinear
     if has_loop:
         return None
     second = responses.second[span]
-    linear = usual + second
-    error = relative_distance(responses.total[span], linear)
+    total, linear = responses.total[span], usual + second
+    error = relative_distance(total, linear)
     # A factor of three rounds all products anew, by chance to the same numbers. What two gradients
-    # lose before they cancel counts as well.
+    # lose before they cancel counts as well, and what terms lose that cancel inside one of them.
     lost = max(precision, underflow) * (norm(usual) + norm(second))
-    rounding = max(norm(responses.third[span] - usual), lost) / (norm(linear) or 1.0)
+    lost = max(lost, responses.range.rounding)
+    size = max(norm(total), norm(linear)) or 1.0
+    rounding = max(norm(responses.third[span] - usual), lost) / size
     if RESOLVED + BEYOND * rounding < error < np.inf:
         return Nonlinearity(Mistake(MistakeKind.NOT_LINEAR), error, 1.0)
     return None
@@ -298,12 +300,15 @@ class Range(NamedTuple):
     underflow : float
         What its faintest numbers lose at the usual size, relative to them, because they lie near
         the smallest ones that there are: numbers of float16 often do.
+    rounding : float
+        What the largest number inside the backward pass loses to rounding, at the usual size.
     """
 
     up: int
     down: int
     precision: float
     underflow: float
+    rounding: float
 
 
 def usable_range(layer: Layer, precise: bool) -> Range:
@@ -314,13 +319,14 @@ def usable_range(layer: Layer, precise: bool) -> Range:
     layer.responses([Incoming(1.0)], magnitudes)
     widest = EXPONENTS[torch.float64 if precise else torch.float32]
     up = down = widest
-    precision = underflow = 0.0
+    precision = underflow = rounding = 0.0
     for dtype, largest in magnitudes.largest.items():
         number, usual = torch.finfo(dtype), EXPONENTS.get(dtype, LEAST_EXPONENT)
         up, down = min(up, usual), min(down, usual)
         if not largest < np.inf:
-            return Range(0, 0, np.inf, np.inf)
+            return Range(0, 0, np.inf, np.inf, np.inf)
         precision = max(precision, number.eps)
+        rounding = max(rounding, number.eps * largest)
         if largest > 0:
             spacing = number.smallest_normal * number.eps
             up = min(up, int(np.log2(number.max) - np.log2(largest)) - HEADROOM)
@@ -339,4 +345,5 @@ def usable_range(layer: Layer, precise: bool) -> Range:
         down if down >= LEAST_EXPONENT else 0,
         precision,
         underflow,
+        rounding,
     )
