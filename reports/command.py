@@ -46,6 +46,13 @@ def _depths(context: click.Context, option: click.Parameter, value: str | None) 
     ),
 )
 @click.option(
+    "--case",
+    "cases",
+    multiple=True,
+    metavar="GLOB",
+    help="Show only cases whose name matches, and no experiments; repeatable [default: all].",
+)
+@click.option(
     "--width",
     type=click.FloatRange(2, 20),
     metavar="INCHES",
@@ -91,6 +98,7 @@ def report_command(
     home: Path | None,
     out: Path | None,
     formats: Sequence[str],
+    cases: Sequence[str],
     width: float | None,
     table: str | None,
     depths: Sequence[int],
@@ -137,6 +145,7 @@ def report_command(
             formats=formats,
             error_tables=ErrorTableRequest(depths, caption, label) if table else None,
             width=width,
+            cases=cases,
         )
     )
     for message in written.messages:

@@ -25,8 +25,7 @@ CAPTION = (
 #: The same in LaTeX, for cases of several seeds and of one.
 LATEX_CAPTION = (
     "Relative error of the gradient by depth, the number of layers or of a solver's steps: median"
-    " over the seeds, with their range below it, in the same power of ten unless it has its own;"
-    " bold: the least of each column."
+    " over the seeds, with their range below it; bold: the least of each column."
 )
 ONE_SEED_CAPTION = (
     "Relative error of the gradient by depth, the number of layers or of a solver's steps; bold:"
@@ -38,8 +37,6 @@ PREAMBLE = f"% \\usepackage{{booktabs,graphicx}}\n{markup.FIT}"
 ONE_COLUMN = 3
 #: A longer name of an estimator has its options on a line of their own.
 NAME_LENGTH = 12
-#: A range is printed in the power of ten of its median where its ends are within these multiples.
-NEAR = (0.01, 1000.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,18 +185,14 @@ def name_lines(estimator: str) -> tuple[str, str]:
 
 
 def latex_range(spread: Spread) -> str:
-    """Return the range over the seeds in small type, in the power of ten of its median, which is
-    not repeated; each end has its own where they are far from that. An empty text where there is no
-    range.
+    """Return the range over the seeds in small type, each end with its own power of ten, and below
+    each other where one has a power; an empty text where there is no range.
     """
     if isnan(spread.value):
         return ""
-    power = printed_power(spread.value)
-    ends = [end / 10.0**power for end in (spread.low, spread.high)]
-    if all(NEAR[0] <= end < NEAR[1] for end in ends):
-        low, high = map(plain_digits, ends)
-    else:
-        low, high = latex_digits(spread.low), latex_digits(spread.high)
+    low, high = latex_digits(spread.low), latex_digits(spread.high)
+    if printed_power(spread.low) or printed_power(spread.high):
+        return rf"\shortstack[r]{{\scriptsize$[{low},$\\\scriptsize${high}]$}}"
     return rf"{{\scriptsize$[{low},\ {high}]$}}"
 
 

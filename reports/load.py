@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import fnmatch
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from msgspec import Struct, convert
 
 from pudle import names, text
 from pudle.answers import NO_CURVE, Curve, Line, Measured, Rounds
-from pudle.errors import MissingResults, SpecError, UnreadableResult
+from pudle.errors import InvalidArgument, MissingResults, SpecError, UnreadableResult
 from pudle.files import REMEDY, content_digest, lies_at, read_arrays
 from pudle.learning.matching import Array
 from pudle.measuring import stored_files
@@ -226,6 +227,28 @@ class Results:
     damaged: Sequence[str] = ()
     #: What `pudle check` found of each plug-in.
     checks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: Whether options of the run left out some of what the profile measures.
+    narrowed: bool = False
+
+    def having_cases(self, patterns: Sequence[str]) -> "Results":
+        """Return the results of the cases whose names match a pattern, without experiments;
+        InvalidArgument refuses a pattern that matches none.
+        """
+        for pattern in patterns:
+            if not fnmatch.filter(self.cases, pattern):
+                raise InvalidArgument(
+                    f"--case {pattern!r} matches no case here: known are {', '.join(self.cases)}"
+                )
+        chosen = {name for pattern in patterns for name in fnmatch.filter(self.cases, pattern)}
+        return dataclasses.replace(
+            self,
+            rows=[row for row in self.rows if row.case in chosen],
+            references={key: row for key, row in self.references.items() if key[0] in chosen},
+            records=[record for record in self.records if record.case.name in chosen],
+            costs=[cost for cost in self.costs if cost.case in chosen],
+            cases={name: case for name, case in self.cases.items() if name in chosen},
+            experiments=(),
+        )
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -447,6 +470,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         experiments=[*experiments.values()],
         damaged=stored.damaged,
         checks=stored.checks,
+        narrowed=stored.selection.narrowed,
     )
 
 

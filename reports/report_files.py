@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from pudle import text
 from pudle.errors import InvalidArgument
 from pudle.files import Content, write_together
 from pudle.reports.compare.sides import folder_of, load_sides
@@ -46,6 +47,8 @@ class ReportRequest:
         Asks for these tables alone.
     width : float, optional
         Width of figures that are files, in inches; that of a screen if not given.
+    cases : sequence of str
+        Patterns of the names of cases to show; all without any.
     """
 
     results: Sequence[str]
@@ -55,6 +58,7 @@ class ReportRequest:
     formats: Sequence[str] = ()
     error_tables: ErrorTableRequest | None = None
     width: float | None = None
+    cases: Sequence[str] = ()
 
     @property
     def has_several_sides(self) -> bool:
@@ -104,6 +108,8 @@ def write_report(request: ReportRequest) -> WrittenReport:
 def _write_report(request: ReportRequest) -> WrittenReport:
     """Do what `write_report` does, apart from the pause of the garbage collection."""
     sides, damaged = load_sides(request.results, request.home, request.profile)
+    if request.cases:
+        sides = {name: side.having_cases(request.cases) for name, side in sides.items()}
     # A table has no figures.
     linked = [name for name in DRAWN if name in request.formats and not request.error_tables]
     reports = {name: Report(side, linked, request.width) for name, side in sides.items()}
@@ -165,10 +171,14 @@ def _requested_formats(request: ReportRequest, writers: Writers) -> list[str]:
     texts = [name for name in ENDINGS if name in formats]
     needed = formats if request.error_tables else texts
     if lacking := [name for name in needed if name not in writers]:
-        requested = "--table error" if request.error_tables else "several results side by side"
+        if request.error_tables:
+            raise InvalidArgument(
+                f"--format {lacking[0]} cannot hold a table of errors: give"
+                f" {text.listing([*writers])}, or leave out --table to write the report and figures"
+            )
         raise InvalidArgument(
-            f"--format {lacking[0]} is none of {' and '.join(writers)}, which there are for"
-            f" {requested}"
+            f"--format {lacking[0]} cannot show several results side by side: give"
+            f" {text.listing([*writers])}, or the results of one run"
         )
     return texts
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from pudle import text
 from pudle.answers import ERROR, SAME_ERROR, Point
 from pudle.measuring import stored_files
-from pudle.measuring.check_results import FAILED, NOT_CHECKED
+from pudle.measuring.check_results import FAILED, NOT_CHECKED, passed_with_other_options
 from pudle.measuring.grouping import grouped
 from pudle.measuring.results.score import ReferenceRow
 from pudle.paired import Ratio
@@ -702,8 +702,15 @@ def caveats(results: Results, rows: Sequence[Summary]) -> list[str]:
     sentences += [in_words_of(results, sentence) for sentence in _of_numbers(results)]
     sentences += _of_depths(results, rows)
     if unchecked := [name for name, verdict in results.checks.items() if verdict == NOT_CHECKED]:
+        alike = {name: passed_with_other_options(name) for name in unchecked}
+        sentences += [
+            f"`{name}` was checked as {text.listing([f'`{other}`' for other in others])} only."
+            for name, others in alike.items()
+            if others
+        ]
         missed = "did not go through `pudle check`, which tests what an estimator claims."
-        sentences.append(f"{some(unchecked)} {missed}")
+        if never := [name for name, others in alike.items() if not others]:
+            sentences.append(f"{some(never)} {missed}")
     return sentences
 
 

@@ -313,8 +313,8 @@ def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
     """Return the numbers of both sides beside each other, base first.
 
     What one side lacks has the status of its score, or of its whole record, where that failed. What
-    is missing counts as never measured, unless a time limit made that `partial`. Rows without a
-    depth are left out.
+    is missing counts as never measured, unless a time limit made that `partial`, and except for
+    what options of a run left out. Rows without a depth are left out.
     """
     absent = () if partial else ("missing",)
     numbers = [
@@ -334,21 +334,39 @@ def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
         }
         for side in sides
     ]
+    failed = [_failed_scores(known) for known in numbers]
+
+    def lost(number: int, place: Place) -> Side:
+        """Return what became of a number that a side, by its number, lacks."""
+        at_depth = (place.case, place.estimator, place.depth)
+        if score := failed[number].get(at_depth) or failed[number].get((*place[:2], None)):
+            return score
+        gone = partial and place[:2] in unmeasured[number]
+        return Side(status="missing") if gone or _left_out(sides[number], place) else Side()
+
     return {
-        place: [
-            known.get(place)
-            or (Side(status="missing") if partial and place[:2] in gone else _lost(known, place))
-            for known, gone in zip(numbers, unmeasured, strict=True)
-        ]
+        place: [known.get(place) or lost(number, place) for number, known in enumerate(numbers)]
         for place in {**numbers[0], **numbers[1]}
         if place.depth is not None
     }
 
 
-def _lost(known: Mapping[Place, Side], place: Place) -> Side:
-    score = place._replace(metric=ERRORS[0])
-    score_side = known.get(score) or known.get(score._replace(depth=None, seed=None)) or Side()
-    return Side() if score_side.status == "ok" else score_side
+def _failed_scores(
+    numbers: Mapping[Place, Side],
+) -> dict[tuple[str, str, int | None], Side]:
+    """Return what became of scores that failed, by case, estimator and depth."""
+    return {
+        (place.case, place.estimator, place.depth): side
+        for place, side in numbers.items()
+        if place.metric == ERRORS[0] and side.status != "ok"
+    }
+
+
+def _left_out(side: Results, place: Place) -> bool:
+    """Tell whether options of a side's run left out a number, so that nobody measured it again."""
+    case = side.cases.get(place.case)
+    is_selected = case and place.depth in case.depths and place.estimator in side.estimators
+    return side.narrowed and not is_selected
 
 
 def _rounds_of_separate_runs(base: Results, head: Results) -> list[Round]:
@@ -615,6 +633,12 @@ def _notes(
         yield (
             f"Partial: the time limit left out times, and {count(left_out, 'other cell')}: what is"
             " judged is the rest."
+        )
+    elif left_out:
+        narrowed = " and ".join(name for name, side in sides.items() if side.narrowed)
+        yield (
+            f"{count(left_out, 'cell')} not judged: options of the run of {narrowed} left"
+            f" {'it' if left_out == 1 else 'them'} out."
         )
     for name, side in sides.items():
         lacking = together.lacking.get(name, {}) if together else {}

@@ -186,7 +186,7 @@ def _run(label: str, report: Report, choices: Wishes) -> PageRun:
         "estimators": results.estimators,
         "cases": [
             _case(report, case_tables, choices, bool(condensed))
-            for case_tables in _answers_first(report)
+            for case_tables in _stories_first(report)
         ],
         # The script shows those of the algorithm that its reader chooses.
         "answers": answered,
@@ -196,10 +196,15 @@ def _run(label: str, report: Report, choices: Wishes) -> PageRun:
     }
 
 
-def _answers_first(report: Report) -> list[CaseTables]:
-    """Return the cases in the order of their figures: those of the answers come first."""
-    answered = {row.case for row in report.answers}
-    return sorted(report.by_case, key=lambda case_tables: case_tables.name not in answered)
+def _stories_first(report: Report) -> list[CaseTables]:
+    """Return the cases in the order of their figures: of each problem the one with the best
+    unrolled pair, where errors fall with depth; then other unrolled ones, and solvers at the end.
+    """
+    unrolled = {row.unrolled.source.case for row in report.answers if row.unrolled.source}
+    solvers = report.results.solvers
+    return sorted(
+        report.by_case, key=lambda shown: (shown.name in solvers, shown.name not in unrolled)
+    )
 
 
 def _case(
@@ -450,8 +455,8 @@ def overview(results: Results) -> Iterator[Figure]:
     if labeled:
         rows += _without_layers(results, {goal for goal, _ in needs})
     note = (
-        "1 is the fastest pair of a problem. Each estimator runs as many layers as it needs itself."
-        " Where a cell is blank, nothing was measured."
+        "1 is the fastest pair of a problem, whether it is shown here or not. Each estimator runs"
+        " as many layers as it needs itself. Where a cell is blank, nothing was measured."
     )
     if any(map(results.badge, results.cases)):
         note += " Cases that are scored against a limit are left out."

@@ -39,6 +39,10 @@ class Ratio(NamedTuple):
     high: float = np.nan
     p_value: float = 1.0
 
+    def inverse(self) -> "Ratio":
+        """Return the second time over the first."""
+        return Ratio(1 / self.value, 1 / self.high, 1 / self.low, self.p_value)
+
 
 class Ratios(NamedTuple):
     """The same of many at once, an array each."""

@@ -225,7 +225,8 @@ def test_errors_at_some_depths_are_a_table_for_a_paper(tmp_path):
     compile_latex(tmp_path, document + latex + r"\end{document}")
     for ending in ("html", "pdf"):
         refused = run_report(tmp_path, "--table", "error", "--format", ending)
-        assert f"--format {ending} is none of markdown and csv and latex" in str(refused.exception)
+        says = f"--format {ending} cannot hold a table of errors: give markdown, csv and latex"
+        assert says in str(refused.exception)
 
 
 def test_a_caption_of_ones_own_ends_with_what_tells_several_tables_apart(tmp_path):
@@ -303,14 +304,28 @@ def test_errors_fit_into_a_paper_without_being_scaled(tmp_path, n_depths, place)
     assert f"up to {DEPTHS_ACROSS_A_PAGE} depths. What is wider" in said
 
 
-def test_a_range_has_the_power_of_ten_of_its_median_or_its_own():
+def test_a_report_of_some_cases_has_no_other(tmp_path):
+    cases = case(), case() | {"name": "other"}
+    write(tmp_path, [record(each, "backprop") for each in cases])
+    done = run_report(
+        tmp_path, "--case", "oth*", "--table", "error", "--format", "csv", "--out", str(tmp_path)
+    )
+    assert done.exit_code == 0, done.output
+    assert {*pd.read_csv(tmp_path / "errors.csv")["case"]} == {"other"}
+    refused = run_report(tmp_path, "--case", "nothing")
+    assert "--case 'nothing' matches no case here: known are" in str(refused.exception)
+
+
+def test_each_end_of_a_range_has_its_own_power_of_ten():
     for ends, expected in (
-        ((2.1e-3, 1.9e-3, 24e-3), r"[1.9,\ 24]"),
-        ((0.15, 0.09, 0.2), r"[0.090,\ 0.20]"),
-        ((2.1e-8, 1.9e-12, 2.4e-8), r"[1.9\cdot10^{-12},\ 2.4\cdot10^{-8}]"),
-        ((2.1e-8, 0.0, 2.4e-8), r"[0,\ 2.4\cdot10^{-8}]"),
+        ((8.4e-4, 5.0e-4, 1.1e-3), (r"5.0\cdot10^{-4}", r"1.1\cdot10^{-3}")),
+        ((2.1e-8, 1.9e-12, 2.4e-8), (r"1.9\cdot10^{-12}", r"2.4\cdot10^{-8}")),
+        ((2.1e-8, 0.0, 2.4e-8), ("0", r"2.4\cdot10^{-8}")),
     ):
-        assert latex_range(Spread(*ends)) == rf"{{\scriptsize${expected}$}}"
+        low, high = expected
+        stacked = rf"\shortstack[r]{{\scriptsize$[{low},$\\\scriptsize${high}]$}}"
+        assert latex_range(Spread(*ends)) == stacked
+    assert latex_range(Spread(0.15, 0.12, 0.2)) == r"{\scriptsize$[0.12,\ 0.20]$}"
     assert latex_range(Spread(math.nan, math.nan, math.nan)) == ""
 
 

@@ -119,7 +119,10 @@ def _beside_base(advice: Advice, chosen: Choice) -> str:
     if name_pair(base) == name_pair(chosen):
         return ""
     layers = text.count(base.depth, "layer")
-    return f", {ratio_text(ratio)} times the time of {name_pair(base)}, which needs {layers} for it"
+    faster = ratio.value < 1
+    times = ratio_text(ratio.inverse() if faster else ratio)
+    compared = "times as fast as" if faster else "times the time of"
+    return f", {times} {compared} {name_pair(base)}, which needs {layers} for it"
 
 
 def _nothing_lines(advice: Advice) -> Iterator[str]:

@@ -74,7 +74,7 @@ PLAIN = "ista", "fista"
 SHALLOW = 2, 12
 #: All depths up to here are checked one by one, and those where an estimator may have a limit of
 #: its own.
-EVERY_DEPTH, FAR = 130, (257, 401, 500)
+EVERY_DEPTH, FAR = 130, (257, 401, 500, 513, 640)
 #: Entries of theta that count as few.
 FEW = 24
 #: The fields of a problem or an algorithm by name.

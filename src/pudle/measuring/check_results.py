@@ -63,3 +63,15 @@ def check_status(key: str) -> str:
     if key in known:
         return FAILED if known[key] else CHECKED
     return QUICKLY if QUICKLY + key in known else NOT_CHECKED
+
+
+def passed_with_other_options(spec: str) -> list[str]:
+    """Return the specs of the same estimator with other options that passed when they were checked
+    last. Reads the user's folder for caches.
+    """
+    name, _, _ = spec.partition("(")
+    return [
+        other
+        for other, failed in failures().items()
+        if other.partition("(")[0] == name and other != spec and not failed
+    ]

@@ -67,6 +67,8 @@ class Selection:
     threads : int
         Number of threads in which times and memories are measured: those in one and in several are
         different results.
+    narrowed : bool
+        Whether options left out some of what the profile measures.
     """
 
     profile: str
@@ -83,6 +85,7 @@ class Selection:
     limited: tuple[tuple[str, str, str], ...] = ()
     timed_errors: tuple[float, ...] = ()
     threads: int = 1
+    narrowed: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "estimators", names.specs("estimators", self.estimators))
@@ -146,6 +149,7 @@ def select(profile: Selection, options: Options, home: Path | None = None) -> Se
         timeout=options.timeout or profile.timeout,
         experiment_timeout=max(options.timeout or 0.0, profile.experiment_timeout),
         limited=_limits(profile, options, requested),
+        narrowed=is_narrowed or bool(depths),
     )
 
 

@@ -2,6 +2,7 @@
 find; thresholds, and a comparison as Markdown.
 """
 
+import dataclasses
 import tomllib
 
 import pytest
@@ -20,7 +21,7 @@ from support.records.two_sides import (
 )
 
 from pudle.reports.compare import summary
-from pudle.reports.compare.judge import Judged, Limits
+from pudle.reports.compare.judge import Judged, Limits, compare
 
 COSTS = len(CASES) * len(ESTIMATORS) * len(TIMED)
 CELLS = COSTS * 2 + len(CASES) * len(ESTIMATORS) * len(DEPTHS) * len(summary.ERRORS)
@@ -281,3 +282,23 @@ def test_markdown_of_many_findings_fits_a_comment(judge):
     text = summary.markdown(judge(many(10), many(1)), "base", "head", "quick")
     assert text.startswith(summary.MARKER)
     assert len(text) < 65_536 and "and 70 more lines" in text
+
+
+@pytest.mark.parametrize("narrowed", [False, True])
+def test_what_options_of_a_run_left_out_has_not_vanished(unchanged, narrowed):
+    """Such as `pudle run --depth 100` at head, after a whole run at base."""
+    name, depth = CASES[0], DEPTHS[0]
+    head = dataclasses.replace(
+        unchanged,
+        narrowed=narrowed,
+        cases={name: dataclasses.replace(unchanged.cases[name], depths=(depth,))},
+        rows=[row for row in unchanged.rows if row.case == name and row.depth in (None, depth)],
+    )
+    judged = compare(unchanged, head)
+    assert {row.rule for row in judged.cells()} == (set() if narrowed else {"vanished"})
+    assert any("options of the run of head" in note for note in judged.notes) is narrowed
+
+
+def test_costs_of_a_score_that_failed_have_not_vanished(judge):
+    judged = judge(failed("error"))
+    assert "vanished" not in {row.rule for row in judged.cells()}
