@@ -34,15 +34,17 @@ ADVICE = Advice(
     base=choice("backprop", 100, 0.0123, 0.036),
     base_ratio=Ratio(0.333, 0.32, 0.346, 1e-9),
     unscorable=2,
+    why_unscorable="degenerate: a code is next to zero",
 )
 
 
 def test_an_advice_is_a_sentence_with_what_it_rests_on():
     chosen, second, *rest = str(ADVICE).splitlines()
-    assert "19 of 20" in chosen and "0.333 (0.32 to 0.346) times the time of backprop" in chosen
+    assert "19 of 20" in chosen and "3 (2.89 to 3.12) times as fast as backprop" in chosen
     assert "1.5 (1.42 to 1.58) times that time" in second
     # A share is rounded down.
     assert "78%" in rest[0] and "2 seeds have" in rest[2]
+    assert "(degenerate: a code is next to zero)" in rest[2]
     is_tied = str(replace(ADVICE, next_ratio=Ratio(1.1, 0.9, 1.3, 0.2), base=None))
     assert "cannot be told apart" in is_tied and "no measurement of backprop" in is_tied
 

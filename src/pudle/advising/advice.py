@@ -164,6 +164,8 @@ class Advice:
         Kind of the references: ``certified``, or ``limit``.
     unscorable : int
         Number of seeds that were left aside because their reference cannot be scored against.
+    why_unscorable : str
+        Why one of these cannot.
     left_out : mapping
         Candidates that did not take part, each with the reason.
     training : TrainingCheck or None
@@ -181,6 +183,7 @@ class Advice:
     undecided: Choice | None = None
     reference: str = "certified"
     unscorable: int = 0
+    why_unscorable: str = ""
     left_out: Mapping[str, str] = field(default_factory=dict)
     training: TrainingCheck | None = None
 

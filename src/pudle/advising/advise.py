@@ -150,7 +150,7 @@ def advise(
         tested = [
             verify_choice(search, candidate, at, fresh, seeds) for candidate, at in best.items()
         ]
-        advice = replace(advice, unscorable=search.unscorable)
+        advice = replace(advice, unscorable=search.unscorable, why_unscorable=search.why_unscorable)
         passing = [choice for choice in tested if choice.passes_test]
         if not passing:
             return replace(advice, undecided=tested[0])

@@ -86,6 +86,8 @@ class Search:
         Seeds that the choice rests on.
     status : str
         Kind of the references.
+    why_unscorable : str
+        Why one of these has none.
     unscorable : int
         Number of seeds whose reference cannot be scored against, of those that were asked for.
     failures : dict
@@ -137,6 +139,7 @@ class Search:
         if self.single:
             self.problem += ", the same problem for every seed"
         self.most_depth, self.unscorable, self.failures = most_depth, 0, dict[str, str]()
+        self.why_unscorable = ""
         self.requirement = replace(requirement, seconds=MARGIN * requirement.seconds)
         self.costs = (TIME, MEMORY) if requirement.memory < inf else (TIME,)
 
@@ -165,7 +168,7 @@ class Search:
         """Return the references that can be scored against by seed; of a problem that is the same
         for all seeds that of seed 0 alone.
 
-        Those that cannot are added to `unscorable`.
+        Those that cannot are added to `unscorable`, and `why_unscorable` is the reason of one.
 
         Raises
         ------
@@ -181,6 +184,9 @@ class Search:
                 f" {first.reason}"
             )
         self.unscorable += len(tried) - len(scorable)
+        for reference in tried.values():
+            if reference.status not in SCORED:
+                self.why_unscorable = f"{reference.status}: {reference.reason}"
         return scorable
 
     def measure(

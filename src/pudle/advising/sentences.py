@@ -61,7 +61,8 @@ def _lines(advice: Advice) -> Iterator[str]:
         yield from _nothing_lines(advice)
     if advice.unscorable:
         seeds = text.count(advice.unscorable, "seed has", "seeds have")
-        yield f"{seeds} no reference to score against; nothing is said about these."
+        why = f" ({advice.why_unscorable})" if advice.why_unscorable else ""
+        yield f"{seeds} no reference to score against{why}; nothing is said about these."
     if advice.training:
         yield write_training(advice.training)
     if advice.chosen:
