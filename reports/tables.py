@@ -101,14 +101,17 @@ def _depth(row: Row) -> Cell:
 
 
 def _time(row: Row) -> Cell:
-    """Show the least time to the required error, with its quartiles over rounds; infinite where the
-    error is reached beyond all depths with a known time.
+    """Show the least time to the required error, with its quartiles over rounds, and the depth that
+    an answer names where it is not the first that reaches the error; infinite where the error is
+    reached beyond all depths with a known time.
     """
     depth, seconds, source = row.fastest.depth_of_time, row.fastest.seconds, row.fastest.source
     if isnan(seconds.value) and depth < inf and source.seconds.measured:
         return Cell("beyond the timed depths", key=inf)
     quartiles, middle = source.rounds.quartiles(depth), cost_text(seconds, text.seconds)
-    return interval_cell(seconds.value, *quartiles, text.seconds, middle)
+    cell = interval_cell(seconds.value, *quartiles, text.seconds, middle)
+    answered = row.fastest.depth
+    return cell.with_details(f"at depth {answered:.0f}") if answered > row.reach.depth else cell
 
 
 def _relative(ratio: Ratio, depth: float, last: float) -> Cell:
