@@ -185,8 +185,8 @@ def name_lines(estimator: str) -> tuple[str, str]:
 
 
 def latex_range(spread: Spread) -> str:
-    """Return the range over the seeds in small type, each end with its own power of ten, and below
-    each other where one has a power; an empty text where there is no range.
+    """Return the range over the seeds in small type: on one line, or on two if an end has a power
+    of ten, which is its own; an empty text if there is no range.
     """
     if isnan(spread.value):
         return ""

@@ -4,21 +4,20 @@
 """
 
 import dataclasses
-import fnmatch
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from math import isnan, nan
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Self
 
 import pandas as pd
 from msgspec import Struct, convert
 
 from pudle import names, text
 from pudle.answers import NO_CURVE, Curve, Line, Measured, Rounds
-from pudle.errors import InvalidArgument, MissingResults, SpecError, UnreadableResult
+from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import REMEDY, content_digest, lies_at, read_arrays
 from pudle.learning.matching import Array
 from pudle.measuring import stored_files
@@ -32,6 +31,7 @@ from pudle.measuring.results import experiment
 from pudle.measuring.results.cost import CostRecord
 from pudle.measuring.results.score import ReferenceRow, ScoreRecord
 from pudle.measuring.scoring import ERRORS
+from pudle.measuring.selection import matching
 from pudle.measuring.store import Pair, Stored, read_all, read_stored
 from pudle.measuring.stored_files import MeasurementStatus, Record
 from pudle.names.registry import entries_named
@@ -230,23 +230,19 @@ class Results:
     #: Whether options of the run left out some of what the profile measures.
     narrowed: bool = False
 
-    def having_cases(self, patterns: Sequence[str]) -> "Results":
+    def having_cases(self, patterns: Sequence[str]) -> Self:
         """Return the results of the cases whose names match a pattern, without experiments;
-        InvalidArgument refuses a pattern that matches none.
+        InvalidArgument refuses a pattern that matches no name.
         """
-        for pattern in patterns:
-            if not fnmatch.filter(self.cases, pattern):
-                raise InvalidArgument(
-                    f"--case {pattern!r} matches no case here: known are {', '.join(self.cases)}"
-                )
-        chosen = {name for pattern in patterns for name in fnmatch.filter(self.cases, pattern)}
+        hint = f"case here: known are {', '.join(self.cases)}"
+        cases = matching(patterns, dict(self.cases), "--case", hint)
         return dataclasses.replace(
             self,
-            rows=[row for row in self.rows if row.case in chosen],
-            references={key: row for key, row in self.references.items() if key[0] in chosen},
-            records=[record for record in self.records if record.case.name in chosen],
-            costs=[cost for cost in self.costs if cost.case in chosen],
-            cases={name: case for name, case in self.cases.items() if name in chosen},
+            rows=[row for row in self.rows if row.case in cases],
+            references={key: row for key, row in self.references.items() if key[0] in cases},
+            records=[record for record in self.records if record.case.name in cases],
+            costs=[cost for cost in self.costs if cost.case in cases],
+            cases=cases,
             experiments=(),
         )
 

@@ -172,13 +172,14 @@ def _requested_formats(request: ReportRequest, writers: Writers) -> list[str]:
     needed = formats if request.error_tables else texts
     if lacking := [name for name in needed if name not in writers]:
         if request.error_tables:
+            known = text.listing([*writers])
             raise InvalidArgument(
-                f"--format {lacking[0]} cannot hold a table of errors: give"
-                f" {text.listing([*writers])}, or leave out --table to write the report and figures"
+                f"--format {lacking[0]} cannot hold a table of errors, as {known}"
+                " can: give one of these, or leave out --table to write the report and figures"
             )
         raise InvalidArgument(
-            f"--format {lacking[0]} cannot show several results side by side: give"
-            f" {text.listing([*writers])}, or the results of one run"
+            f"--format {lacking[0]} cannot show several results side by side, as"
+            f" {text.listing([*writers])} can: give that, or the results of one run"
         )
     return texts
 

@@ -280,7 +280,7 @@ def compare(
     if len({version[:4] for version in differences.get("python", ())}) > 1:
         unequal.append("python")
     elsewhere = not differences.keys().isdisjoint(ARITHMETIC)
-    pairs = _side_by_side((base, head), partial=together is not None and together.partial)
+    pairs = _side_by_side((base, head), together)
     times = _times(together.rounds if together else _rounds_of_separate_runs(base, head))
     if together:
         pairs = {place: pair for place, pair in pairs.items() if place.metric != "seconds"}
@@ -309,13 +309,14 @@ def _badness(row: Judged) -> tuple[int, float]:
     return VERDICTS.index(row.verdict), -inf if isnan(row.change) else row.change
 
 
-def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
+def _side_by_side(sides: Sequence[Results], together: CommitRounds | None) -> Pairs:
     """Return the numbers of both sides beside each other, base first.
 
     What one side lacks has the status of its score, or of its whole record, where that failed. What
-    is missing counts as never measured, unless a time limit made that `partial`, and except for
-    what options of a run left out. Rows without a depth are left out.
+    is missing counts as never measured, unless a time limit left it out of sides that were measured
+    together, or options left it out of a run of one side. Rows without a depth are left out.
     """
+    partial = together is not None and together.partial
     absent = () if partial else ("missing",)
     numbers = [
         {
@@ -341,8 +342,10 @@ def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
         at_depth = (place.case, place.estimator, place.depth)
         if score := failed[number].get(at_depth) or failed[number].get((*place[:2], None)):
             return score
-        gone = partial and place[:2] in unmeasured[number]
-        return Side(status="missing") if gone or _left_out(sides[number], place) else Side()
+        # Sides that were measured together had the same options: what one lacks, its commit lacks.
+        left_out = _left_out(sides[number], place) if together is None else False
+        left_out |= partial and place[:2] in unmeasured[number]
+        return Side(status="missing") if left_out else Side()
 
     return {
         place: [known.get(place) or lost(number, place) for number, known in enumerate(numbers)]
@@ -351,9 +354,7 @@ def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
     }
 
 
-def _failed_scores(
-    numbers: Mapping[Place, Side],
-) -> dict[tuple[str, str, int | None], Side]:
+def _failed_scores(numbers: Mapping[Place, Side]) -> dict[tuple[str, str, int | None], Side]:
     """Return what became of scores that failed, by case, estimator and depth."""
     return {
         (place.case, place.estimator, place.depth): side
@@ -363,7 +364,7 @@ def _failed_scores(
 
 
 def _left_out(side: Results, place: Place) -> bool:
-    """Tell whether options of a side's run left out a number, so that nobody measured it again."""
+    """Tell whether the options of a side's run left out a number."""
     case = side.cases.get(place.case)
     is_selected = case and place.depth in case.depths and place.estimator in side.estimators
     return side.narrowed and not is_selected

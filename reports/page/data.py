@@ -186,7 +186,7 @@ def _run(label: str, report: Report, choices: Wishes) -> PageRun:
         "estimators": results.estimators,
         "cases": [
             _case(report, case_tables, choices, bool(condensed))
-            for case_tables in _stories_first(report)
+            for case_tables in _unrolled_first(report)
         ],
         # The script shows those of the algorithm that its reader chooses.
         "answers": answered,
@@ -196,14 +196,15 @@ def _run(label: str, report: Report, choices: Wishes) -> PageRun:
     }
 
 
-def _stories_first(report: Report) -> list[CaseTables]:
-    """Return the cases in the order of their figures: of each problem the one with the best
-    unrolled pair, where errors fall with depth; then other unrolled ones, and solvers at the end.
+def _unrolled_first(report: Report) -> list[CaseTables]:
+    """Return the cases in the order of their figures: first the case of the best unrolled pair of
+    each problem, then the other cases with layers, and those of solvers last.
     """
-    unrolled = {row.unrolled.source.case for row in report.answers if row.unrolled.source}
+    best = {row.unrolled.source.case for row in report.answers if row.unrolled.source}
     solvers = report.results.solvers
     return sorted(
-        report.by_case, key=lambda shown: (shown.name in solvers, shown.name not in unrolled)
+        report.by_case,
+        key=lambda case_tables: (case_tables.name in solvers, case_tables.name not in best),
     )
 
 

@@ -225,7 +225,7 @@ def test_errors_at_some_depths_are_a_table_for_a_paper(tmp_path):
     compile_latex(tmp_path, document + latex + r"\end{document}")
     for ending in ("html", "pdf"):
         refused = run_report(tmp_path, "--table", "error", "--format", ending)
-        says = f"--format {ending} cannot hold a table of errors: give markdown, csv and latex"
+        says = f"--format {ending} cannot hold a table of errors, as markdown, csv and latex can"
         assert says in str(refused.exception)
 
 

@@ -336,8 +336,9 @@ def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
     assert told.tolist() == ["synthetic-lasso", "best unrolled"]
 
 
-def test_what_not_to_rely_on_is_one_list(tmp_path):
+def test_what_not_to_rely_on_is_one_list(tmp_path, monkeypatch):
     """One seed, estimated times, bad conditions, what is not reached, truncation and plug-ins."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     one = case(seeds=[0])
     names = ("backprop", "alternating", "truncated(window=10)", "mine")
     rows = [{**references()[0], "condition_number": 3e5}]
@@ -345,7 +346,14 @@ def test_what_not_to_rely_on_is_one_list(tmp_path):
     write(tmp_path, records)
     write_experiments(tmp_path, [training("one"), training("two", "alternating")])
     results = dataclasses.replace(
-        load(tmp_path, "quick"), checks={"mine": check_results.NOT_CHECKED}
+        load(tmp_path, "quick"),
+        checks=dict.fromkeys(("mine", "phantom(K=20)"), check_results.NOT_CHECKED),
+    )
+    # Only one of these passed all checks, and none since failed.
+    failed = ["claim[ridge-linear-ista]"]
+    check_results.remember(
+        {check_results.CHECKED + "phantom(K=5)": [], "phantom(K=7)": []}
+        | {check_results.CHECKED + "phantom(K=9)": [], "phantom(K=9)": failed}
     )
     report = Report(results)
     told = " ".join(report.caveats)
@@ -354,6 +362,7 @@ def test_what_not_to_rely_on_is_one_list(tmp_path):
         "Each training ran with one seed only",
         "Condition numbers of codes are up to 3",
         "`mine` did not go through `pudle check`",
+        "`phantom(K=20)` was checked as `phantom(K=5)` only.",
     ):
         assert words in told, (words, told)
     assert all(line in report.markdown() for line in report.caveats)

@@ -133,7 +133,8 @@ def check_command(
             if target_failed:
                 keys.append(plan.key)
             elif len(records) >= len(plan.steps):
-                keys.append(f"{check_results.QUICKLY}{plan.key}" if quick else plan.key)
+                whole = plan.key, f"{check_results.CHECKED}{spec}"
+                keys += [f"{check_results.QUICKLY}{plan.key}"] if quick else whole
             _remember(keys, records)
             print_result(plan.title, plan.descriptions, records, plan.remark, verbose)
             failed |= target_failed

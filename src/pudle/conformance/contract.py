@@ -11,7 +11,7 @@ import torch
 
 from .. import names
 from ..algorithms import Algorithm, Fista
-from ..auditing.distances import SAME, Array
+from ..auditing.distances import Array
 from ..errors import MissingDependency, PudleError
 from ..estimator import CLAIMS, GradientEstimator
 from ..problems import Problem
@@ -122,12 +122,11 @@ def _gradients_of_spec(spec: str) -> list[Array]:
 @register(EVERY_KIND)
 def check_repeatable(subject: Subject) -> Measurements:
     """A second call, and an equal estimator that gets problems, algorithms, starts and thetas in
-    another order, give the same and change no earlier result; another process gives the same up to
+    another order, change no bit and no earlier result; another process gives the same up to
     rounding.
 
-    It yields the measurements, and raises CheckFailure where one is above its limit: `SAME` in this
-    process, because sums depend on how arrays are aligned in memory, and `QUOTIENT` for the other
-    one. Gradients are changed in place between calls, as a caller
+    It yields the measurements, and raises CheckFailure where one is above its limit: zero in this
+    process, `QUOTIENT` for the other one. Gradients are changed in place between calls, as a caller
     may do. The other process is started for the first dense specimen alone, and only if a spec
     makes an equal estimator; where it cannot be made from a spec, this part is left out.
     """
@@ -140,9 +139,10 @@ def check_repeatable(subject: Subject) -> Measurements:
     for pair, gradient, repeated, after_others in zip(
         pairs, first, second_call, reversed_order, strict=True
     ):
-        yield compare(f"the gradient of the first call ({advice})", repeated, gradient, SAME)
-        description = f"the gradient after no other but {pair[1]} ({advice})"
-        yield compare(description, after_others, gradient, SAME)
+        yield compare(f"the gradient of the first call ({advice})", repeated, gradient)
+        yield compare(
+            f"the gradient after no other but {pair[1]} ({advice})", after_others, gradient
+        )
     spec = names.text(estimator)
     with contextlib.suppress(PudleError):
         # No other process can make one of a notebook or a test.

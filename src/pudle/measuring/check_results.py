@@ -30,7 +30,8 @@ def _cache() -> Path:
 
 def failures() -> dict[str, Sequence[str]]:
     """Return the titles of the checks that failed when they last ran, by the spec and by the key of
-    an estimator; an empty list for one that passed.
+    an estimator; an empty list for one that passed. After `CHECKED` stands the spec, with an
+    absolute path, of one that passed all checks.
 
     They are read from the user's folder for caches; without a readable file there are none.
     """
@@ -66,12 +67,14 @@ def check_status(key: str) -> str:
 
 
 def passed_with_other_options(spec: str) -> list[str]:
-    """Return the specs of the same estimator with other options that passed when they were checked
-    last. Reads the user's folder for caches.
+    """Return the specs of the same estimator with other options that passed all checks, and failed
+    none since. Reads the user's folder for caches.
     """
-    name, _, _ = spec.partition("(")
+    known, absolute = failures(), names.move_paths(spec, Path.absolute)
+    (name, _, _), (absolute_name, _, _) = spec.partition("("), absolute.partition("(")
+    passed = [key.removeprefix(CHECKED) for key in known if key.startswith(CHECKED)]
     return [
-        other
-        for other, failed in failures().items()
-        if other.partition("(")[0] == name and other != spec and not failed
+        name + other.removeprefix(absolute_name)
+        for other in passed
+        if other.partition("(")[0] == absolute_name and other != absolute and not known.get(other)
     ]

@@ -132,7 +132,7 @@ def select(profile: Selection, options: Options, home: Path | None = None) -> Se
     if options.experiments:
         known = names.list_experiments()
         hint = f"experiment: `pudle list experiments` lists all {len(known)} of them"
-        experiments = tuple(_matching(options.experiments, known, "--experiment", hint))
+        experiments = tuple(matching(options.experiments, known, "--experiment", hint))
         if not is_narrowed:
             cases = {}
     depths = tuple(sorted(set(options.depths)))
@@ -149,7 +149,7 @@ def select(profile: Selection, options: Options, home: Path | None = None) -> Se
         timeout=options.timeout or profile.timeout,
         experiment_timeout=max(options.timeout or 0.0, profile.experiment_timeout),
         limited=_limits(profile, options, requested),
-        narrowed=is_narrowed or bool(depths),
+        narrowed=is_narrowed,
     )
 
 
@@ -186,16 +186,16 @@ def _cases(profile: Selection, options: Options, home: Path) -> dict[str, Case]:
     )
     cases = published
     if names_published:
-        cases = _matching(options.cases, published, "--case", "")
+        cases = matching(options.cases, published, "--case", "")
     if options.crosses:
         cases = cross_cases(cases.values(), options, home)
     if names_published:
         return cases
     hint = f"case of profile {profile.profile}: known are {', '.join(published | cases)}"
-    return _matching(options.cases, cases, "--case", hint)
+    return matching(options.cases, cases, "--case", hint)
 
 
-def _matching(
+def matching(
     patterns: Collection[str], items: dict[str, T], option: str, hint: str
 ) -> dict[str, T]:
     """Return the items whose name matches a pattern, in their order, and all if there is no

@@ -20,6 +20,7 @@ from support.records.two_sides import (
     turns,
 )
 
+from pudle.measuring.stored_files import CommitRounds
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import Judged, Limits, compare
 
@@ -284,9 +285,14 @@ def test_markdown_of_many_findings_fits_a_comment(judge):
     assert len(text) < 65_536 and "and 70 more lines" in text
 
 
+@pytest.mark.parametrize("together", [None, CommitRounds(rounds=[], lacking={})])
 @pytest.mark.parametrize("narrowed", [False, True])
-def test_what_options_of_a_run_left_out_has_not_vanished(unchanged, narrowed):
-    """Such as `pudle run --depth 100` at head, after a whole run at base."""
+def test_a_cell_vanishes_unless_options_of_a_separate_run_left_it_out(
+    unchanged, narrowed, together
+):
+    """Such as `pudle run --depth 100` at head, after a whole run at base. Of two commits that were
+    measured together the options are the same.
+    """
     name, depth = CASES[0], DEPTHS[0]
     head = dataclasses.replace(
         unchanged,
@@ -294,11 +300,17 @@ def test_what_options_of_a_run_left_out_has_not_vanished(unchanged, narrowed):
         cases={name: dataclasses.replace(unchanged.cases[name], depths=(depth,))},
         rows=[row for row in unchanged.rows if row.case == name and row.depth in (None, depth)],
     )
-    judged = compare(unchanged, head)
-    assert {row.rule for row in judged.cells()} == (set() if narrowed else {"vanished"})
-    assert any("options of the run of head" in note for note in judged.notes) is narrowed
+    judged, left_out = compare(unchanged, head, together=together), narrowed and not together
+    assert {row.rule for row in judged.cells()} == (set() if left_out else {"vanished"})
+    assert any("options of the run of head" in note for note in judged.notes) is left_out
 
 
-def test_costs_of_a_score_that_failed_have_not_vanished(judge):
-    judged = judge(failed("error"))
-    assert "vanished" not in {row.rule for row in judged.cells()}
+def test_a_score_that_failed_takes_its_costs_with_it(judge):
+    def plant(side):
+        failed("error")(side)
+        for cell in [cell for cell in side["samples"] if cell[:2] == (CASES[0], "backprop")]:
+            del side["samples"][cell]
+
+    judged = judge(plant)
+    assert {row.metric for row in judged.cells()} >= {"seconds", "memory_bytes"}
+    assert {row.rule for row in judged.cells()} == {"status"}

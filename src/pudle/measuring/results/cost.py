@@ -21,7 +21,7 @@ import torch
 from ... import kernel_choice, names, paired
 from ...algorithms import kernels
 from ...errors import InvalidArgument, MissingDependency, PudleError, UnsupportedProblem
-from ...estimator import Estimate, GradientEstimator
+from ...estimator import Estimate
 from ...problems import Problem
 from ...threads import block_threads, torch_threads
 from ...workers import (
@@ -73,6 +73,8 @@ MOST_PROCESSORS, LEAST_PROCESSORS = 1.2, 0.5
 OTHER_PROCESSES = (
     "an estimate starts processes, whose memory is not measured: compute in the calling process"
 )
+#: The name of the copy of a process that compares results of built-in estimators: no spec.
+SCORER = "scorer of built-in estimators"
 #: The metric of a memory, that of a time, and that of a time without kernels.
 MEMORY, TIME, TORCH_TIME = "memory_bytes", "seconds", "seconds_torch"
 
@@ -184,18 +186,14 @@ class EstimateCost(EstimatorResult[CostRecord]):
             if seconds_of_other_processes() > before:
                 raise UnsupportedProblem(OTHER_PROCESSES)
         # The peak is known: what is computed from here on does not count.
-        self.require_scored(seed, Returned.of(estimate), device, estimator)
+        self.require_scored(seed, Returned.of(estimate), device)
         return {"value": value, "baseline": baseline}
 
-    def require_scored(
-        self,
-        seed: int,
-        returned: Returned,
-        device: str,
-        estimator: GradientEstimator | None = None,
-    ) -> None:
+    def require_scored(self, seed: int, returned: Returned, device: str) -> None:
         """Raise OtherGradient unless `sweep` returns the same as `estimate` has returned at the
-        unseen theta of a seed. It sweeps over one of the case's smaller depths on its way.
+        unseen theta of a seed.
+
+        It sweeps over this depth and a smaller one of the case, if there is one, which is drawn.
         """
         problem, algorithm = problem_and_algorithm(self.case, device)
         smaller = [depth for depth in self.case.depths if depth < self.depth]
@@ -206,14 +204,14 @@ class EstimateCost(EstimatorResult[CostRecord]):
             measuring_threads(self.threads),
         ):
             warnings.simplefilter("ignore", UserWarning)
-            swept = estimator or self.estimator_object
+            estimator = self.estimator_object
 
             def sweep(at: Problem) -> Estimate:
-                *_, last = swept.sweep(at, algorithm, depths)
+                *_, last = estimator.sweep(at, algorithm, depths)
                 return last
 
             unseen = at_unseen_theta(problem, seed)
-            require_scored(swept, unseen, algorithm, self.depth, returned, sweep)
+            require_scored(estimator, unseen, algorithm, self.depth, returned, sweep)
 
     @property
     def path(self) -> str:
@@ -457,9 +455,8 @@ class Turns:
         self.groups: list[list[EstimateCost]] = [*by_depth.values()]
         self.samples: dict[EstimateCost, list[Timing]] = {cost: [] for cost in costs}
         self.failures: dict[EstimateCost, Outcome[Any]] = {}
-        self._copies: dict[str, Copy[MeasuredTime]] = {}
-        #: Compares results of built-in estimators, once there is one.
-        self._scorer: Copy[None] | None = None
+        #: The copies of this process that were started: by estimator, and `SCORER`.
+        self._copies: dict[str, Copy[Any]] = {}
         #: The round whose result is compared with the scored path.
         n_certain = min(rounds or FEWEST_ROUNDS, FEWEST_ROUNDS)
         self._checked_turn = {cost: secrets.randbelow(n_certain) for cost in costs}
@@ -522,14 +519,24 @@ class Turns:
         """
         if self.rounds or has_used_gpu(timer.device):
             return InProcess().call(self.timeout, lambda: timer.time(cost, keep=keep))
-        copy = self._copies.get(cost.estimator)
-        if copy is None or not copy.process_id:
-            copy = stack.enter_context(
-                Copy(lambda number, keep: timer.time(self.costs[number], keep=keep))
-            )
-            self._copies[cost.estimator] = copy
+        copy = self._copy(
+            cost.estimator,
+            lambda number, keep: timer.time(self.costs[number], keep=keep),
+            stack,
+        )
         # By its number: what a cost is of may have been made here alone.
         return copy.ask(self.costs.index(cost), keep, timeout=self.timeout)
+
+    def _copy(
+        self, name: str, function: Callable[..., Any], stack: contextlib.ExitStack
+    ) -> Copy[Any]:
+        """Return the copy of this process with a name, which calls a function; it is started if
+        there is none or it has ended, and ends with the `stack`.
+        """
+        copy = self._copies.get(name)
+        if copy is None or not copy.process_id:
+            copy = self._copies[name] = stack.enter_context(Copy(function))
+        return copy
 
     def _check(
         self,
@@ -543,17 +550,16 @@ class Turns:
         plug-in in a copy of this process that has run none, and for built-in estimators in one copy
         for all, which ends with the `stack`.
         """
-        if self.rounds or has_used_gpu(timer.device):
+        if self.rounds:
             require = cost.require_scored
             return InProcess().call(self.timeout, require, seed, returned, timer.device)
-        if not cost.is_built_in:
+        if not cost.is_built_in or has_used_gpu(timer.device):
             return check_in_fresh_process(cost, seed, returned, timer.device, self.timeout)
-        if self._scorer is None or not self._scorer.process_id:
-            self._scorer = stack.enter_context(
-                Copy(lambda number, *call: self.costs[number].require_scored(*call))
-            )
-        number = self.costs.index(cost)
-        return self._scorer.ask(number, seed, returned, timer.device, timeout=self.timeout)
+        scorer = self._copy(
+            SCORER, lambda number, *call: self.costs[number].require_scored(*call), stack
+        )
+        arguments = self.costs.index(cost), seed, returned, timer.device
+        return scorer.ask(*arguments, timeout=self.timeout)
 
     def _seconds(self, cost: EstimateCost) -> list[float]:
         return [timing.seconds for timing in self.samples[cost]]
